@@ -1,0 +1,212 @@
+// Python module netpress._core: arrays in, arrays or bytes out, interpreter lock released while working.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/tuple.h>
+#include <nanobind/stl/vector.h>
+
+#include <optional>
+#include <tuple>
+
+#include "codebook_search.h"
+#include "level_coder.h"
+#include "quantize.h"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+using namespace netpress;
+
+namespace {
+
+template <typename T>
+using Input = nb::ndarray<const T, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+template <typename T>
+using Output = nb::ndarray<T, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+
+void expect_size(size_t actual, int64_t expected, const char* what) {
+  if (static_cast<int64_t>(actual) != expected) throw nb::value_error(what);
+}
+
+Geometry geometry_of(int64_t rows, int64_t columns, int scan_order) {
+  if (rows < 0 || columns < 0 || (columns > 0 && rows > (int64_t{1} << 62) / columns)) {
+    throw nb::value_error("impossible tensor dimensions");
+  }
+  Geometry g;
+  g.rows = rows;
+  g.columns = columns;
+  g.scan_order = scan_order;
+  return g;
+}
+
+TensorCoding coding_of(int64_t rows, int64_t columns, int scan_order, bool second_edition, bool first_edition_1_0,
+                       bool dependent, int unary_length, bool has_parent, const std::optional<Input<uint8_t>>& history,
+                       const std::optional<Input<int32_t>>& base, int64_t codebook_size, int64_t codebook_zero_offset) {
+  TensorCoding c;
+  c.geometry = geometry_of(rows, columns, scan_order);
+  c.second_edition = second_edition;
+  c.first_edition_1_0 = first_edition_1_0;
+  c.dependent = dependent;
+  c.unary_length = unary_length;
+  c.has_parent = has_parent;
+  if (history) {
+    expect_size(history->size(), rows * columns, "the history map does not have the tensor's size");
+    c.history = history->data();
+  }
+  if (base) {
+    expect_size(base->size(), rows * columns, "the base tensor does not have the tensor's size");
+    c.base = base->data();
+  }
+  c.codebook_size = codebook_size;
+  c.codebook_zero_offset = codebook_zero_offset;
+  return c;
+}
+
+using Points = std::vector<std::tuple<uint64_t, unsigned, unsigned>>;
+
+Points points_of(const std::vector<EntryPoint>& points) {
+  Points result;
+  result.reserve(points.size());
+  for (const EntryPoint& p : points) result.emplace_back(p.distance, p.value, p.state);
+  return result;
+}
+
+// Holds the payload alive while it is decoded.
+class BoundDecoder {
+ public:
+  explicit BoundDecoder(Input<uint8_t> data) : data_(std::move(data)), decoder_(data_.data(), data_.size()) {}
+  PayloadDecoder& get() { return decoder_; }
+
+ private:
+  Input<uint8_t> data_;
+  PayloadDecoder decoder_;
+};
+
+template <typename Quantize>
+int64_t run_quantizer(Quantize quantize, Input<float> weights, Output<int32_t> levels, int64_t rows, int64_t columns,
+                      int scan_order, int64_t qp, int qp_density, float lambda_scale, int rate_unary_length) {
+  QuantizerSettings s;
+  s.geometry = geometry_of(rows, columns, scan_order);
+  if (!s.geometry.matrix_like()) s.geometry.scan_order = 0;
+  expect_size(weights.size(), rows * columns, "weights do not have the tensor's size");
+  expect_size(levels.size(), rows * columns, "levels do not have the tensor's size");
+  s.qp_density = qp_density;
+  s.lambda_scale = lambda_scale;
+  s.rate_unary_length = rate_unary_length;
+  if (scan_order < 0 || scan_order > 4 || qp_density < 0 || qp_density > 7 || rate_unary_length < 0 ||
+      rate_unary_length > 255) {
+    throw Failure(Status::kBadParameter);
+  }
+  nb::gil_scoped_release unlocked;
+  return quantize(weights.data(), levels.data(), s, qp);
+}
+
+}  // namespace
+
+NB_MODULE(_core, m) {
+  m.doc() = "Entropy coder and quantisers of netpress. Private: use the netpress package.";
+  nb::exception<Failure>(m, "Failure", PyExc_ValueError);
+
+  nb::class_<PayloadEncoder>(m, "PayloadEncoder", "Codes tensors of integers into one arithmetic codeword.")
+      .def(nb::init<>())
+      .def("field", &PayloadEncoder::field, "value"_a, "bits"_a, "Codes a signed field of `bits` bypass bins.")
+      .def(
+          "tensor",
+          [](PayloadEncoder& self, Input<int32_t> levels, int64_t rows, int64_t columns, int scan_order,
+             bool second_edition, bool first_edition_1_0, bool dependent, int unary_length, bool has_parent,
+             bool skip_rows, bool use_history, std::optional<Input<uint8_t>> history,
+             std::optional<Input<int32_t>> base, int64_t codebook_size, int64_t codebook_zero_offset, int search) {
+            TensorCoding c = coding_of(rows, columns, scan_order, second_edition, first_edition_1_0, dependent,
+                                       unary_length, has_parent, history, base, codebook_size, codebook_zero_offset);
+            expect_size(levels.size(), rows * columns, "levels do not have the tensor's size");
+            if (search < 0 || search > 2) throw Failure(Status::kBadParameter);
+            c.skip_rows = skip_rows;
+            c.use_history = use_history;
+            nb::gil_scoped_release unlocked;
+            self.tensor(levels.data(), c, static_cast<Search>(search));
+          },
+          "levels"_a, "rows"_a, "columns"_a, nb::kw_only(), "scan_order"_a = 0, "second_edition"_a = true,
+          "first_edition_1_0"_a = false, "dependent"_a = false, "unary_length"_a = 11, "has_parent"_a = false,
+          "skip_rows"_a = false, "use_history"_a = false, "history"_a = nb::none(), "base"_a = nb::none(),
+          "codebook_size"_a = 0, "codebook_zero_offset"_a = 0, "search"_a = 2,
+          "Codes a tensor; `search`: 0 no parameter sets, 1 NNCodec's choice, 2 the best.")
+      .def(
+          "finish",
+          [](PayloadEncoder& self) {
+            const std::vector<uint8_t> payload = self.finish();
+            std::vector<Points> points;
+            for (const auto& list : self.entry_points()) points.push_back(points_of(list));
+            return std::make_tuple(nb::bytes(payload.data(), payload.size()), points);
+          },
+          "Closes the codeword: (payload, entry points (distance in bits, value, state) per tensor).");
+
+  nb::class_<BoundDecoder>(m, "PayloadDecoder", "Decodes tensors of integers from one arithmetic codeword.")
+      .def(nb::init<Input<uint8_t>>(), "data"_a)
+      .def("field", [](BoundDecoder& self, int bits) { return self.get().field(bits); }, "bits"_a)
+      .def(
+          "tensor",
+          [](BoundDecoder& self, Output<int32_t> levels, int64_t rows, int64_t columns, int scan_order,
+             bool second_edition, bool first_edition_1_0, bool dependent, int unary_length, bool has_parent,
+             std::optional<Input<uint8_t>> history, std::optional<Input<int32_t>> base, int64_t codebook_size,
+             int64_t codebook_zero_offset) {
+            const TensorCoding c = coding_of(rows, columns, scan_order, second_edition, first_edition_1_0, dependent,
+                                             unary_length, has_parent, history, base, codebook_size,
+                                             codebook_zero_offset);
+            expect_size(levels.size(), rows * columns, "levels do not have the tensor's size");
+            DecodedPart part;
+            {
+              nb::gil_scoped_release unlocked;
+              part = self.get().tensor(levels.data(), c);
+            }
+            return std::make_tuple(part.history_used, part.rows_skipped, points_of(part.entry_points));
+          },
+          "levels"_a, "rows"_a, "columns"_a, nb::kw_only(), "scan_order"_a = 0, "second_edition"_a = true,
+          "first_edition_1_0"_a = false, "dependent"_a = false, "unary_length"_a = 11, "has_parent"_a = false,
+          "history"_a = nb::none(), "base"_a = nb::none(), "codebook_size"_a = 0, "codebook_zero_offset"_a = 0,
+          "Fills `levels`; returns (history used, rows skipped, entry points as observed).")
+      .def("finish", [](BoundDecoder& self) { self.get().finish(); });
+
+  const auto quantizer = [&m](const char* name, auto function, const char* doc) {
+    m.def(
+        name,
+        [function](Input<float> weights, Output<int32_t> levels, int64_t rows, int64_t columns, int64_t qp,
+                   int scan_order, int qp_density, float lambda_scale, int rate_unary_length) {
+          return run_quantizer(function, std::move(weights), std::move(levels), rows, columns, scan_order, qp,
+                               qp_density, lambda_scale, rate_unary_length);
+        },
+        "weights"_a, "levels"_a, "rows"_a, "columns"_a, "qp"_a, nb::kw_only(), "scan_order"_a = 0, "qp_density"_a = 2,
+        "lambda_scale"_a = 0.0f, "rate_unary_length"_a = 10, doc);
+  };
+  quantizer("quantize_uniform", &quantize_uniform, "Independent quantisation; fills `levels`, returns the qp used.");
+  quantizer("quantize_trellis", &quantize_trellis, "Dependent quantisation; fills `levels`, returns the qp used.");
+
+  m.def(
+      "dequantize_uniform",
+      [](Input<int32_t> levels, Output<float> values, float step) {
+        expect_size(values.size(), static_cast<int64_t>(levels.size()), "values do not have the size of the levels");
+        nb::gil_scoped_release unlocked;
+        dequantize_uniform(levels.data(), values.data(), static_cast<int64_t>(levels.size()), step);
+      },
+      "levels"_a, "values"_a, "step"_a, "values = f32(level) * f32(step); may share the memory of `levels`.");
+  m.def(
+      "dequantize_codebook",
+      [](Input<int32_t> indexes, Output<float> values, Input<int32_t> codebook, int64_t zero_offset, double step) {
+        expect_size(values.size(), static_cast<int64_t>(indexes.size()), "values do not have the size of the indexes");
+        nb::gil_scoped_release unlocked;
+        dequantize_codebook(indexes.data(), values.data(), static_cast<int64_t>(indexes.size()), codebook.data(),
+                            static_cast<int64_t>(codebook.size()), zero_offset, step);
+      },
+      "indexes"_a, "values"_a, "codebook"_a, "zero_offset"_a, "step"_a,
+      "values = f32(codebook[index + zero_offset] * step); may share the memory of `indexes`.");
+  m.def(
+      "codebook_zero_offset",
+      [](Input<int32_t> indexes, int64_t rows, int64_t columns, int64_t codebook_size, int unary_length,
+         bool first_edition_1_0) {
+        expect_size(indexes.size(), rows * columns, "indexes do not have the tensor's size");
+        if (codebook_size < 1) throw Failure(Status::kBadParameter);
+        const Geometry g = geometry_of(rows, columns, 0);
+        nb::gil_scoped_release unlocked;
+        return codebook_zero_offset(indexes.data(), g, codebook_size, unary_length, first_edition_1_0);
+      },
+      "indexes"_a, "rows"_a, "columns"_a, "codebook_size"_a, "unary_length"_a, "first_edition_1_0"_a = false,
+      "Zero offset with the shortest profile-0 payload of index - offset; the smallest of equals.");
+}

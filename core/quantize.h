@@ -1,0 +1,35 @@
+// Quantisers: real weights to integer levels, and back. All of them visit the weights in scan order.
+#pragma once
+
+#include <cstdint>
+
+#include "scan.h"
+#include "status.h"
+
+namespace netpress {
+
+struct QuantizerSettings {
+  Geometry geometry;
+  int qp_density = 2;
+  float lambda_scale = 0;   // weight of the rate; 0 switches the rate term off
+  int rate_unary_length = 10;  // unary length of the rate model
+};
+
+// Step size of a qp, in double precision. Source: 9.1 of the entropy coding text.
+double step_size(int64_t qp, int qp_density);
+
+// Independent quantisation. Fills `levels` and returns the qp used, which is higher than `qp` where the levels would
+// have left 32 bits. Throws kLevelOutOfRange if no qp helps.
+int64_t quantize_uniform(const float* weights, int32_t* levels, const QuantizerSettings& settings, int64_t qp);
+
+// Dependent quantisation by an 8-state trellis search; the levels lie on a path of the machine. As above.
+int64_t quantize_trellis(const float* weights, int32_t* levels, const QuantizerSettings& settings, int64_t qp);
+
+// value = f32(level) * f32(step); `values` may be the memory of `levels`.
+void dequantize_uniform(const int32_t* levels, void* values, int64_t count, float step);
+
+// value = f32(codebook[index] * step); `indexes` count from the first entry. Throws kIndexOutOfRange.
+void dequantize_codebook(const int32_t* indexes, void* values, int64_t count, const int32_t* codebook,
+                         int64_t codebook_size, int64_t zero_offset, double step);
+
+}  // namespace netpress
