@@ -40,7 +40,7 @@ void TensorCoding::normalise() {
     geometry.columns = geometry.size();
     geometry.rows = 1;
   }
-  if (geometry.scan_order < 0 || geometry.scan_order > 4 || unary_length < 1 || unary_length > 256) {
+  if (geometry.scan_order < 0 || geometry.scan_order > 4 || unary_length < 0 || unary_length > 256) {
     throw Failure(Status::kBadParameter);
   }
   if (codebook_size < 0 || (codebook_size > 0 && (codebook_zero_offset < 0 || codebook_zero_offset >= codebook_size))) {
@@ -163,6 +163,7 @@ int64_t PayloadDecoder::field(int bits) {
 
 DecodedPart PayloadDecoder::tensor(int32_t* levels, TensorCoding coding) {
   coding.normalise();
+  if (coding.unary_length < 1) throw Failure(Status::kBadParameter);
   std::vector<Context> contexts = fresh_contexts(coding.unary_length);
   const ContextLayout layout(coding.unary_length);
   DecodedPart part;

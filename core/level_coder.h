@@ -25,7 +25,8 @@ struct TensorCoding {
   int64_t codebook_size = 0;
   int64_t codebook_zero_offset = 0;
 
-  // Throws kBadParameter on what no header can carry; forces scan order 0 where the standard does.
+  // Throws kBadParameter on what no header can carry; forces scan order 0 where the standard does. A unary length of 0
+  // passes: no payload has it, but NNCodec's codebook search measures with it.
   void normalise();
 
   // The codebook only bounds magnitudes in the second edition.

@@ -1,0 +1,91 @@
+import numpy as np
+import numpy.typing as npt
+
+_Points = list[tuple[int, int, int]]
+_Levels = npt.NDArray[np.int32]
+
+class Failure(ValueError): ...
+
+class PayloadEncoder:
+    def __init__(self) -> None: ...
+    def field(self, value: int, bits: int) -> None: ...
+    def tensor(
+        self,
+        levels: _Levels,
+        rows: int,
+        columns: int,
+        *,
+        scan_order: int = 0,
+        second_edition: bool = True,
+        first_edition_1_0: bool = False,
+        dependent: bool = False,
+        unary_length: int = 11,
+        has_parent: bool = False,
+        skip_rows: bool = False,
+        use_history: bool = False,
+        history: npt.NDArray[np.uint8] | None = None,
+        base: _Levels | None = None,
+        codebook_size: int = 0,
+        codebook_zero_offset: int = 0,
+        search: int = 2,
+    ) -> None: ...
+    def finish(self) -> tuple[bytes, list[_Points]]: ...
+
+class PayloadDecoder:
+    def __init__(self, data: npt.NDArray[np.uint8]) -> None: ...
+    def field(self, bits: int) -> int: ...
+    def tensor(
+        self,
+        levels: _Levels,
+        rows: int,
+        columns: int,
+        *,
+        scan_order: int = 0,
+        second_edition: bool = True,
+        first_edition_1_0: bool = False,
+        dependent: bool = False,
+        unary_length: int = 11,
+        has_parent: bool = False,
+        history: npt.NDArray[np.uint8] | None = None,
+        base: _Levels | None = None,
+        codebook_size: int = 0,
+        codebook_zero_offset: int = 0,
+    ) -> tuple[bool, bool, _Points]: ...
+    def finish(self) -> None: ...
+
+def quantize_uniform(
+    weights: npt.NDArray[np.float32],
+    levels: _Levels,
+    rows: int,
+    columns: int,
+    qp: int,
+    *,
+    scan_order: int = 0,
+    qp_density: int = 2,
+    lambda_scale: float = 0.0,
+    rate_unary_length: int = 10,
+) -> int: ...
+def quantize_trellis(
+    weights: npt.NDArray[np.float32],
+    levels: _Levels,
+    rows: int,
+    columns: int,
+    qp: int,
+    *,
+    scan_order: int = 0,
+    qp_density: int = 2,
+    lambda_scale: float = 0.0,
+    rate_unary_length: int = 10,
+) -> int: ...
+def dequantize_uniform(levels: _Levels, values: npt.NDArray[np.float32], step: float) -> None: ...
+def dequantize_codebook(
+    indexes: _Levels, values: npt.NDArray[np.float32], codebook: _Levels, zero_offset: int, step: float
+) -> None: ...
+def codebook_zero_offset(
+    indexes: _Levels,
+    rows: int,
+    columns: int,
+    codebook_size: int,
+    unary_length: int,
+    first_edition_1_0: bool = False,
+) -> int: ...

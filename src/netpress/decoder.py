@@ -1,0 +1,295 @@
+"""A bitstream to tensors.
+
+Source: ISO/IEC 15938-17, decoding process.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from netpress.bitstream import DataUnit, MemberRole, PayloadType, Topology, Unit, UnitReader, payload_members
+from netpress.encoder import Progress
+from netpress.errors import BaseMismatch, InvalidBitstream, InvalidModel, LimitExceeded
+from netpress.limits import DecodeLimits
+from netpress.parallel import ordered_map
+from netpress.payload import DecodedLevels, decode_payload
+from netpress.quantize.levels import dequantize
+from netpress.record import Record
+from netpress.updates.state import UpdateState
+
+__all__ = ["DecodedUnit", "Decoder", "decode_unit", "read_units"]
+
+Array = npt.NDArray[Any]
+BytesLike = bytes | bytearray | memoryview
+
+
+@dataclasses.dataclass(slots=True)
+class DecodedUnit:
+    """The tensors of one data unit by name, in payload order, and the integers behind them if they were asked for."""
+
+    unit: Unit
+    tensors: dict[str, Array]
+    levels: list[DecodedLevels]
+
+
+class Decoder:
+    """Turns streams into tensors, and keeps what later updates need.
+
+    Tensors come as they are coded: a difference stays a difference, factors and scalings stay apart, types are float32
+    and int32. :func:`netpress.decode` restores models from that.
+
+    Args:
+        limits: bounds on what a stream may ask for.
+    """
+
+    def __init__(self, limits: DecodeLimits | None = None) -> None:
+        self.limits = limits or DecodeLimits()
+        self.state = UpdateState()
+
+    def decode(
+        self,
+        data: BytesLike,
+        *,
+        dimensions: Mapping[str, Sequence[int]] | None = None,
+        executor: Executor | None = None,
+        progress: Progress | None = None,
+    ) -> dict[str, Array]:
+        """Return the tensors of a stream by name, in the order of the stream.
+
+        Args:
+            data: the stream.
+            dimensions: shapes by name, for streams whose tensor dimensions travel out of band.
+            executor: runs the data units; None uses all cores with threads.
+            progress: called after each data unit.
+
+        Raises:
+            InvalidBitstream: the stream is damaged.
+            UnsupportedBitstream: the stream uses syntax that is not implemented.
+            LimitExceeded: the stream asks for more than the limits allow.
+            BaseMismatch: the stream is an update that does not fit the streams before.
+        """
+        units = read_units(data, self.limits, dimensions)
+        result: dict[str, Array] = {}
+        for decoded in self._decoded(units, executor, progress):
+            result.update(decoded.tensors)
+        return result
+
+    def _decoded(
+        self, units: list[Unit], executor: Executor | None, progress: Progress | None
+    ) -> Iterator[DecodedUnit]:
+        if units and units[0].general_profile_idc != 1:
+            yield from decode_first_edition(units, executor, progress)
+            return
+        jobs = [self._job(unit) for unit in units]
+        total = sum(unit_elements(unit) for unit in units)
+        done = 0
+        for decoded in ordered_map(_run, jobs, executor=executor):
+            self._take_over(decoded)
+            done += unit_elements(decoded.unit)
+            if progress is not None:
+                progress(done, total, header_of(decoded.unit).name)
+            yield decoded
+
+    def _job(self, unit: Unit) -> _Job:
+        header = header_of(unit)
+        names = [member.name for member in payload_members(header)]
+        job = _Job(unit, keep_levels=self._keeps(unit))
+        if header.temporal_context_modeling_flag:
+            job.bases = {name: self._base(name, unit) for name in names}
+        if header.parent_node_id_present_flag:
+            job.histories = {n: self.state.histories[n] for n in names if n in self.state.histories}
+            self._check_histories(unit, job.histories)
+        return job
+
+    def _base(self, name: str, unit: Unit) -> npt.NDArray[np.int32]:
+        """Return the integers that the temporal contexts of a tensor come from."""
+        header, state = header_of(unit), self.state
+        base = state.levels.get(name)
+        if base is None:
+            raise BaseMismatch(f"the update of tensor {name!r} builds on an earlier update, which was not decoded")
+        leader = header.name
+        if header.put_node_depth is not None and state.depths.get(leader, 0) != header.put_node_depth - 1:
+            raise BaseMismatch(
+                f"the update of tensor {name!r} has depth {header.put_node_depth}, but follows depth "
+                f"{state.depths.get(leader, 0)}: an update is missing, repeated or out of order"
+            )
+        if header.parameter_id is not None and state.parameter_ids.get(leader) not in (None, header.parameter_id):
+            raise BaseMismatch(f"the update of tensor {name!r} has another parameter id than the one before")
+        member = next(m for m in payload_members(header) if m.name == name)
+        if base.size != member.size:
+            raise BaseMismatch(f"the update of tensor {name!r} has {member.size} values, the one before {base.size}")
+        return base
+
+    def _check_histories(self, unit: Unit, histories: Mapping[str, npt.NDArray[np.uint8]]) -> None:
+        for member in payload_members(header_of(unit)):
+            if member.name in histories and histories[member.name].size != member.size:
+                raise BaseMismatch(f"the update of tensor {member.name!r} has another size than those before")
+
+    def _keeps(self, unit: Unit) -> bool:
+        return unit.mps is not None and bool(unit.mps.mps_parent_signalling_enabled_flag)
+
+    def _take_over(self, decoded: DecodedUnit) -> None:
+        header = header_of(decoded.unit)
+        if not self._keeps(decoded.unit):
+            return
+        if header.device_id is not None:
+            self.state.check_device(header.device_id)
+        for part in decoded.levels:
+            self.state.update(
+                part.member.name, part.levels, header.parameter_id, in_update=bool(header.parent_node_id_present_flag)
+            )
+
+
+@dataclasses.dataclass(slots=True)
+class _Job:
+    unit: Unit
+    keep_levels: bool = False
+    bases: Mapping[str, npt.NDArray[np.int32]] | None = None
+    histories: Mapping[str, npt.NDArray[np.uint8]] | None = None
+    first_edition_1_0: bool = False
+
+
+def _run(job: _Job) -> DecodedUnit:
+    return decode_unit(
+        job.unit,
+        keep_levels=job.keep_levels,
+        bases=job.bases,
+        histories=job.histories,
+        first_edition_1_0=job.first_edition_1_0,
+    )
+
+
+def header_of(unit: Unit) -> DataUnit:
+    """Return the header of a data unit."""
+    if not isinstance(unit.content, DataUnit):
+        raise TypeError("not a data unit")
+    return unit.content
+
+
+def unit_elements(unit: Unit) -> int:
+    """Return the number of values in a data unit."""
+    return sum(member.size for member in payload_members(header_of(unit)))
+
+
+def read_units(
+    data: BytesLike, limits: DecodeLimits, dimensions: Mapping[str, Sequence[int]] | None = None
+) -> list[Unit]:
+    """Parse all headers of a stream, check its totals against the limits, and return its data units.
+
+    Raises:
+        InvalidBitstream, UnsupportedBitstream, LimitExceeded: see :class:`Decoder`.
+    """
+    size = memoryview(data).nbytes
+    units = []
+    tensors = elements = 0
+    for unit in UnitReader(data, limits=limits, dimensions=dimensions):
+        if not isinstance(unit.content, DataUnit):
+            continue
+        units.append(unit)
+        tensors += len(payload_members(unit.content))
+        elements += unit_elements(unit)
+        plausible = 4096 * size + limits.max_cheap_elements
+        for value, bound, limit in (
+            (tensors, limits.max_tensors, "max_tensors"),
+            (elements, limits.max_elements, "max_elements"),
+            (4 * elements, limits.max_total_bytes, "max_total_bytes"),
+            (elements, plausible, "max_cheap_elements"),
+        ):
+            if value > bound:
+                raise LimitExceeded(
+                    f"the stream claims more than DecodeLimits.{limit} allows ({value} > {bound}); raise it if you trust "
+                    "the source",
+                    limit=limit,
+                    unit=unit.index,
+                    offset=unit.offset,
+                )
+    return units
+
+
+def read_record(data: BytesLike, limits: DecodeLimits) -> Record | None:
+    """Return the record of a stream of ours, or None."""
+    for unit in UnitReader(data, limits=limits):
+        if isinstance(unit.content, Topology):
+            return Record.from_bytes(bytes(unit.content.topology_data))
+        if isinstance(unit.content, DataUnit):
+            return None
+    return None
+
+
+def decode_unit(
+    unit: Unit,
+    *,
+    keep_levels: bool = False,
+    bases: Mapping[str, npt.NDArray[np.int32]] | None = None,
+    histories: Mapping[str, npt.NDArray[np.uint8]] | None = None,
+    first_edition_1_0: bool = False,
+) -> DecodedUnit:
+    """Decode one data unit.
+
+    Args:
+        unit: a data unit.
+        keep_levels: also return the integers.
+        bases, histories, first_edition_1_0: see :func:`netpress.payload.decode_payload`.
+
+    Raises:
+        InvalidBitstream: the payload is damaged.
+    """
+    header = header_of(unit)
+    if header.nnr_compressed_data_unit_payload_type == PayloadType.RAW_FLOAT:
+        raw = np.frombuffer(unit.payload, "<f4").astype(np.float32).reshape(header.tensor_dimensions or ())
+        return DecodedUnit(unit, {header.name: raw}, [])
+    parts = decode_payload(unit, first_edition_1_0=first_edition_1_0, bases=bases, histories=histories)
+    tensors: dict[str, Array] = {}
+    for part in parts:
+        levels = part.levels.copy() if keep_levels and part.qp is not None else part.levels
+        value: Array = levels
+        if part.qp is not None:
+            value = _dequantized(part, levels, unit)
+        tensors[part.member.name] = value.reshape(part.member.shape)
+    return DecodedUnit(unit, tensors, parts if keep_levels else [])
+
+
+def _dequantized(part: DecodedLevels, levels: npt.NDArray[np.int32], unit: Unit) -> npt.NDArray[np.float32]:
+    header = header_of(unit)
+    codebook = header.codebook
+    if header.is_block:
+        codebook = header.codebook_h if part.member.role is MemberRole.H else codebook
+        if not part.member.role.is_weight:
+            codebook = None
+    try:
+        return dequantize(levels, qp=part.qp or 0, qp_density=unit.qp_density or 0, codebook=codebook)
+    except InvalidModel as error:
+        raise InvalidBitstream(
+            f"tensor {part.member.name!r}: {error}", unit=unit.index, offset=unit.offset + unit.header_bytes
+        ) from None
+
+
+def decode_first_edition(
+    units: list[Unit], executor: Executor | None = None, progress: Progress | None = None
+) -> list[DecodedUnit]:
+    """Decode the data units of a profile-0 stream, whose payloads come in two variants that nothing tells apart.
+
+    All are read as NNCodec 1.0 writes them; if one fails, all are read as NNCodec 2 does. Source: first-edition payloads.
+
+    Raises:
+        InvalidBitstream: both readings fail; the error is that of the first.
+    """
+    first_error: InvalidBitstream | None = None
+    for first_edition_1_0 in (True, False):
+        jobs = [_Job(unit, first_edition_1_0=first_edition_1_0) for unit in units]
+        try:
+            result = []
+            for decoded in ordered_map(_run, jobs, executor=executor):
+                result.append(decoded)
+                if progress is not None:
+                    progress(len(result), len(jobs), header_of(decoded.unit).name)
+            return result
+        except InvalidBitstream as error:
+            first_error = first_error or error
+    raise first_error or InvalidBitstream("the stream has no data units")

@@ -1,0 +1,216 @@
+"""A model to a bitstream.
+
+Source: ISO/IEC 15938-17, order of units; encoder pipeline of the coding tools.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
+from typing import Any
+
+import numpy as np
+
+from netpress.bitstream import ByteSink, ModelParameterSet, Start, Topology, UnitWriter
+from netpress.config import DEFAULT_NONWEIGHT_QP, EncodeConfig
+from netpress.errors import InvalidConfig
+from netpress.formats import open_source
+from netpress.model import PreparedModel, StreamUnit, prepare_model
+from netpress.parallel import ordered_map
+from netpress.parameters import ParameterKind
+from netpress.quantize.assign import assign_qps, automatic_qps, bit_depth_qps, check_qps
+from netpress.quantize.step_size import qp_range
+from netpress.record import Record
+from netpress.unit_coder import CodedUnit, UnitJob, UnitTensor, code_unit
+from netpress.updates.state import UpdateState
+
+__all__ = ["Encoder", "Progress"]
+
+Progress = Callable[[int, int, str], None]
+"""Called with values done, values in all, and the name of the tensor just finished."""
+
+
+class Encoder:
+    """Turns models into streams, and keeps what later updates need.
+
+    For a single stream, :func:`netpress.encode` is shorter. An encoder that codes a sequence of updates
+    (``differences=True``) remembers each tensor's integers and history, as the decoder at the other end does.
+
+    Args:
+        config: settings; None for the defaults.
+        **options: fields of :class:`EncodeConfig` that replace those of ``config``.
+
+    Raises:
+        InvalidConfig: an option is unknown or out of range.
+    """
+
+    def __init__(self, config: EncodeConfig | None = None, **options: Any) -> None:
+        config = config or EncodeConfig()
+        self.config = config.replace(**options) if options else config
+        self.state = UpdateState()
+
+    def encode(
+        self, source: Any, *, executor: Executor | None = None, progress: Progress | None = None
+    ) -> bytes:
+        """Return the stream of a model, or of a difference if the settings say so.
+
+        Args:
+            source: see :func:`netpress.formats.open_source`.
+            executor: runs the tensors; None uses all cores with threads.
+            progress: called after each tensor.
+
+        Raises:
+            InvalidModel: a tensor cannot be coded; names it.
+            InvalidConfig: a qp does not fit.
+        """
+        sink = io.BytesIO()
+        self.encode_to(sink, source, executor=executor, progress=progress)
+        return sink.getvalue()
+
+    def encode_to(
+        self,
+        sink: ByteSink,
+        source: Any,
+        *,
+        executor: Executor | None = None,
+        progress: Progress | None = None,
+        base: Record | None = None,
+    ) -> None:
+        """Write the stream of a model to ``sink``, unit by unit; see :meth:`encode`.
+
+        ``base`` is what the record says about the base model of an update.
+        """
+        model = open_source(source)
+        prepared = prepare_model(model, self.config)
+        if base is not None:
+            prepared.record.base, prepared.record.complete, prepared.record.removed = base.base, base.complete, base.removed
+        writer = UnitWriter(sink)
+        self._write_parameter_sets(writer, prepared)
+        jobs = list(self._jobs(prepared))
+        total = sum(job.size for job in jobs)
+        done = 0
+        for job, units in zip(jobs, ordered_map(code_unit, jobs, executor=executor), strict=True):
+            for unit in units:
+                self._write_unit(writer, unit)
+            done += job.size
+            if progress is not None:
+                progress(done, total, job.tensors[-1].name)
+        writer.finish()
+
+    def _write_parameter_sets(self, writer: UnitWriter, prepared: PreparedModel) -> None:
+        config = self.config
+        writer.write(Start(config.profile))
+        mps = ModelParameterSet(
+            mps_qp_density=config.qp_density,
+            mps_quantization_parameter=config.base_qp,
+            mps_parent_signalling_enabled_flag=int(config.signals_parents),
+            nnr_pre_flag=int(config.pre_signalling),
+        )
+        writer.write(mps)
+        if config.topology_storage_format is not None:
+            writes_record = not config.is_reference and not prepared.record.is_empty()
+            data = prepared.record.to_bytes() if writes_record else b""
+            writer.write(Topology(config.topology_storage_format, topology_data=data))
+
+    def _write_unit(self, writer: UnitWriter, unit: CodedUnit) -> None:
+        """Write a unit, unless it is an update of zeros, and take its integers over."""
+        config = self.config
+        if config.signals_parents and unit.is_zero():
+            return
+        writer.write(unit.header, unit.payload)
+        if self._keeps_state:
+            if unit.header.device_id is not None:
+                self.state.check_device(unit.header.device_id)
+            for name, levels in unit.levels.items():
+                self.state.update(name, levels, unit.header.parameter_id, in_update=config.differences)
+
+    @property
+    def _keeps_state(self) -> bool:
+        return self.config.signals_parents or self.config.tca or self.config.hdsp
+
+    def _jobs(self, prepared: PreparedModel) -> Iterator[UnitJob]:
+        qps = self._qps(prepared)
+        for unit in prepared.units:
+            yield self._job(unit, qps)
+
+    def _job(self, unit: StreamUnit, qps: dict[str, int]) -> UnitJob:
+        config, state = self.config, self.state
+        tensors = [
+            UnitTensor(
+                p.name,
+                role,
+                p.kind,
+                p.parameter_id,
+                p.value,  # type: ignore[arg-type]
+                qps[p.name],
+                base=state.levels.get(p.name) if config.tca else None,
+                history=state.histories.get(p.name) if config.hdsp else None,
+            )
+            for role, p in unit.members
+        ]
+        leader = unit.weight.name
+        job = UnitJob(tensors, config, dimensions=unit.block.dimensions if unit.block else None)
+        if config.profile == 1 and (config.is_reference or config.signals_parents):
+            known = state.depths.get(leader)
+            first = 1 if self._keeps_state and config.differences else 0
+            job.depth = first if known is None else known + 1
+            job.temporal = config.tca and config.differences and leader in state.levels
+        return job
+
+    def _qps(self, prepared: PreparedModel) -> dict[str, int]:
+        config = self.config
+        parameters = prepared.parameters
+        decomposed = {
+            u.block.weight: (u.block.weight + "_G", u.block.weight + "_H")
+            for u in prepared.units
+            if u.block is not None and u.block.is_decomposed
+        }
+        if config.bit_depth is not None:
+            qps = bit_depth_qps(parameters, bits=config.bit_depth, qp_density=config.qp_density)
+        elif config.qp is None:
+            qps = automatic_qps(parameters, qp_density=config.qp_density)
+            if config.nonweight_qp is not None:
+                others = {p.name for p in parameters if p.kind is not ParameterKind.WEIGHT}
+                qps.update(dict.fromkeys(others & qps.keys(), config.nonweight_qp))
+            qps.update({n: qp for n, qp in (config.qp_per_tensor or {}).items() if n in qps})
+        else:
+            qps = assign_qps(
+                parameters,
+                qp=config.qp,
+                qp_density=config.qp_density,
+                nonweight_qp=config.nonweight_qp or default_nonweight_qp(config),
+                qp_per_tensor=config.qp_per_tensor,
+                optimize_qp=config.optimize_qp,
+                decomposed=decomposed,
+            )
+        _check_names(config, prepared)
+        floats = {p.name: qps[p.name] for p in parameters if p.value.dtype != np.int32}
+        check_qps(floats, config.qp_density, config.base_qp)
+        return {p.name: qps.get(p.name, 0) for p in parameters}
+
+
+def default_nonweight_qp(config: EncodeConfig) -> int:
+    """Return the qp of non-weights when only ``qp`` is given: the step of -75 at density 2, as far as it can be coded."""
+    low, high = qp_range(config.qp_density, config.base_qp)
+    wanted = round(DEFAULT_NONWEIGHT_QP * 2.0 ** (config.qp_density - 2))
+    return min(max(wanted, low), high)
+
+
+def _check_names(config: EncodeConfig, prepared: PreparedModel) -> None:
+    if config.is_reference:
+        return
+    known = {p.name for p in prepared.parameters}
+    for name in config.qp_per_tensor or {}:
+        if name not in known:
+            raise InvalidConfig(f"qp_per_tensor names {name!r}, which the model does not have")
+
+
+def resolved(config: EncodeConfig) -> EncodeConfig:
+    """Return the settings with every choice that depends on ``effort`` made."""
+    if config.is_reference:
+        return config
+    lambda_scale = config.lambda_scale if config.lambda_scale is not None else 0.0
+    mode = config.codebook_mode if config.codebook_mode is not None else (2 if config.effort >= 8 else 0)
+    return dataclasses.replace(config, lambda_scale=lambda_scale, codebook_mode=mode)

@@ -1,0 +1,343 @@
+"""From a source to the tensors of a stream: types, names, sparsification, blocks, batch-norm folding.
+
+What the syntax cannot say about a tensor goes into the :class:`netpress.record.Record`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from netpress.bitstream import CompressedParameterTypes, MemberRole, member_roles
+from netpress.config import EncodeConfig
+from netpress.errors import InvalidModel
+from netpress.formats import Source
+from netpress.parameters import Block, Parameter, ParameterKind
+from netpress.quantize.step_size import step_size
+from netpress.record import FoldedLayer, Record
+from netpress.transforms import batch_norm, sparsify
+from netpress.transforms.batch_norm_pairs import find_blocks
+
+__all__ = ["PreparedModel", "StreamUnit", "prepare_model"]
+
+_FLOAT32_MAX = float(np.finfo(np.float32).max)
+_COUNTER = ".num_batches_tracked"
+
+
+@dataclasses.dataclass(slots=True)
+class StreamUnit:
+    """The tensors of one data unit in payload order, each with its role; ``block`` is None for a single tensor."""
+
+    members: list[tuple[MemberRole, Parameter]]
+    block: Block | None = None
+
+    @property
+    def weight(self) -> Parameter:
+        """The tensor that the unit is named after: the weight, or its first factor."""
+        for role, parameter in self.members:
+            if role in (MemberRole.TENSOR, MemberRole.WEIGHT, MemberRole.G):
+                return parameter
+        raise InvalidModel("a block has no weight")
+
+
+@dataclasses.dataclass(slots=True)
+class PreparedModel:
+    """Tensors (float32 or int32, at least one dimension) by unit, in coding order."""
+
+    units: list[StreamUnit]
+    record: Record
+    original_bytes: int
+
+    @property
+    def parameters(self) -> list[Parameter]:
+        """All tensors in coding order."""
+        return [parameter for unit in self.units for _, parameter in unit.members]
+
+
+@dataclasses.dataclass(slots=True)
+class _Notes:
+    """What has to be restored, by stream name; turned into positions once the coding order is known."""
+
+    types: dict[str, str] = dataclasses.field(default_factory=dict)
+    scalars: list[str] = dataclasses.field(default_factory=list)
+    shapes: dict[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
+    names: dict[str, str] = dataclasses.field(default_factory=dict)
+    upper_words: dict[str, str] = dataclasses.field(default_factory=dict)
+    folded: list[tuple[Block, Block]] = dataclasses.field(default_factory=list)
+
+
+def prepare_model(source: Source, config: EncodeConfig) -> PreparedModel:
+    """Bring a model into the form that a stream can carry.
+
+    Raises:
+        InvalidModel: the model is empty, or a tensor has values or a type that cannot be coded; names the tensor.
+    """
+    notes = _Notes()
+    parameters: list[Parameter] = []
+    used = set(source.names)
+    original_bytes = 0
+    for parameter_id, name in enumerate(source.names):
+        if config.is_reference and source.origin == "torch" and _COUNTER in name:
+            continue
+        value = source.load(name)
+        original_bytes += value.nbytes
+        kind = _reference_kind(name, value) if config.is_reference and source.origin == "torch" else source.kind(name)
+        stream_name = name if config.is_reference else _stream_name(name, used)
+        if stream_name != name:
+            notes.names[stream_name] = name
+        parameters.extend(_stream_tensors(stream_name, value, kind, parameter_id, notes, used))
+    if not parameters:
+        raise InvalidModel("the model holds no tensors")
+    if config.sparsity > 0:
+        parameters = _sparsified(parameters, config)
+    blocks = list(config.blocks)
+    if config.fold_batch_norm and not blocks:
+        blocks = _foldable(source, parameters)
+    original_order = [p.name for p in parameters]
+    if blocks:
+        parameters, blocks = _grouped(parameters, blocks, config, notes)
+    units = _units(parameters, blocks)
+    record = _record(units, notes, original_order)
+    return PreparedModel(units, record, original_bytes)
+
+
+def _stream_name(name: str, used: set[str]) -> str:
+    """Return a name that every decoder can handle: NNCodec cannot decode a single tensor ending in _G or _H."""
+    if not name.endswith(("_G", "_H")):
+        return name
+    candidate = name + "~"
+    while candidate in used:
+        candidate += "~"
+    used.add(candidate)
+    return candidate
+
+
+def _stream_tensors(
+    name: str, value: npt.NDArray[Any], kind: ParameterKind, parameter_id: int, notes: _Notes, used: set[str]
+) -> list[Parameter]:
+    if value.ndim == 0:
+        notes.scalars.append(name)
+        value = value.reshape(1)
+    elif value.size == 0 and value.ndim > 1:
+        # Other decoders divide by the row length.
+        notes.shapes[name] = value.shape
+        value = value.reshape(0)
+    if value.dtype.kind not in "biu":
+        converted = _single_precision(name, value)
+        if value.dtype != np.float32:
+            notes.types[name] = value.dtype.name
+        return [Parameter(name, converted, kind, parameter_id)]
+    if value.dtype != np.int32:
+        notes.types[name] = value.dtype.name
+    if value.dtype == np.uint32:
+        return [Parameter(name, value.view(np.int32), kind, parameter_id)]
+    if value.dtype in (np.int64, np.uint64) and value.size and not _fits_int32(value):
+        upper_name = name + ".upper"
+        while upper_name in used:
+            upper_name += "~"
+        used.add(upper_name)
+        notes.upper_words[upper_name] = name
+        halves = np.ascontiguousarray(value).view(np.uint64)
+        lower = (halves & np.uint64(0xFFFFFFFF)).astype(np.uint32).view(np.int32)
+        upper = (halves >> np.uint64(32)).astype(np.uint32).view(np.int32)
+        return [Parameter(name, lower, kind, parameter_id), Parameter(upper_name, upper, kind, parameter_id)]
+    return [Parameter(name, value.astype(np.int32, copy=False), kind, parameter_id)]
+
+
+def _fits_int32(value: npt.NDArray[Any]) -> bool:
+    return int(value.min()) >= -(2**31) and int(value.max()) < 2**31
+
+
+def _single_precision(name: str, value: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    # A sum in double precision is finite exactly if every value is.
+    with np.errstate(all="ignore"):
+        total = float(value.sum(dtype=np.float64)) if value.size else 0.0
+        if not np.isfinite(total):
+            bad = ~np.isfinite(value)
+            if not bad.any():
+                raise InvalidModel("the values are too large for float32", tensor=name)
+            what = "NaN" if np.isnan(value).any() else "infinite"
+            raise InvalidModel(f"{int(bad.sum())} of {value.size} values are {what}", tensor=name)
+        if value.dtype == np.float64 and value.size and float(np.abs(value).max()) > _FLOAT32_MAX:
+            raise InvalidModel("a value is too large for float32", tensor=name)
+        return value.astype(np.float32, copy=False)
+
+
+def _reference_kind(name: str, value: npt.NDArray[Any]) -> ParameterKind:
+    """Role of a tensor of a torch module as NNCodec sees it: by substrings of the name."""
+    if value.ndim > 1:
+        return ParameterKind.WEIGHT
+    if value.ndim == 1:
+        for part, kind in (
+            (".bias", ParameterKind.BIAS),
+            (".running_mean", ParameterKind.BN_MEAN),
+            (".running_var", ParameterKind.BN_VAR),
+            (".weight_scaling", ParameterKind.LOCAL_SCALING),
+            ("gamma", ParameterKind.BN_GAMMA),
+            (".weight", ParameterKind.WEIGHT),
+        ):
+            if part in name:
+                return kind
+    return ParameterKind.UNSPECIFIED
+
+
+def _sparsified(parameters: list[Parameter], config: EncodeConfig) -> list[Parameter]:
+    if config.qp is None:
+        # Without a main qp there is no step that would zero weights anyway; only the target counts.
+        steps = 0.0
+    else:
+        steps = step_size(config.qp, config.qp_density)
+    return sparsify.sparsify(
+        parameters, steps=steps, sparsity=config.sparsity, structured_gain=config.struct_spars_factor
+    )
+
+
+def _foldable(source: Source, parameters: list[Parameter]) -> list[Block]:
+    shapes = {p.name: p.value.shape for p in parameters}
+    kinds = {p.name: p.kind for p in parameters}
+    values = {p.name: p.value for p in parameters}
+    return find_blocks(shapes, kinds, source.torch_module, values=values)
+
+
+def _grouped(
+    parameters: list[Parameter], blocks: list[Block], config: EncodeConfig, notes: _Notes
+) -> tuple[list[Parameter], list[Block]]:
+    """Check the blocks, set the roles of their members, and fold batch norms where asked for."""
+    by_name = {p.name: p for p in parameters}
+    result = []
+    for block in blocks:
+        for name, kind in _member_kinds(block):
+            if name not in by_name:
+                raise InvalidModel(f"its block names {name!r}, which the model does not have", tensor=block.weight)
+            by_name[name] = dataclasses.replace(by_name[name], kind=kind)
+        if config.fold_batch_norm and block.has_batch_norm:
+            folded, created = batch_norm.fold_block(block, {n: by_name[n].value for n, _ in _member_kinds(block)})
+            notes.folded.append((block, folded))
+            scaling_id = by_name[block.scaling or str(block.bn_gamma)].parameter_id
+            bias_id = by_name[block.bias or str(block.bn_beta)].parameter_id
+            for name in (block.bn_beta, block.bn_gamma, block.bn_mean, block.bn_var):
+                del by_name[str(name)]
+            for name, value in created.items():
+                is_scaling = name == folded.scaling
+                kind = ParameterKind.LOCAL_SCALING if is_scaling else ParameterKind.BIAS
+                by_name[name] = Parameter(name, value, kind, scaling_id if is_scaling else bias_id)
+            block = folded
+        result.append(block)
+    return list(by_name.values()), result
+
+
+def _member_kinds(block: Block) -> list[tuple[str, ParameterKind]]:
+    weights = [block.weight + "_G", block.weight + "_H"] if block.is_decomposed else [block.weight]
+    members = [(name, ParameterKind.WEIGHT) for name in weights]
+    for name, kind in (
+        (block.scaling, ParameterKind.LOCAL_SCALING),
+        (block.bias, ParameterKind.BIAS),
+        (block.bn_beta, ParameterKind.BN_BETA),
+        (block.bn_gamma, ParameterKind.BN_GAMMA),
+        (block.bn_mean, ParameterKind.BN_MEAN),
+        (block.bn_var, ParameterKind.BN_VAR),
+    ):
+        if name is not None:
+            members.append((name, kind))
+    return members
+
+
+_ROLE_OF_KIND = {
+    ParameterKind.LOCAL_SCALING: MemberRole.SCALING,
+    ParameterKind.BIAS: MemberRole.BIAS,
+    ParameterKind.BN_BETA: MemberRole.BN_BETA,
+    ParameterKind.BN_GAMMA: MemberRole.BN_GAMMA,
+    ParameterKind.BN_MEAN: MemberRole.BN_MEAN,
+    ParameterKind.BN_VAR: MemberRole.BN_VAR,
+}
+_PAYLOAD_ORDER = [
+    MemberRole.SCALING,
+    MemberRole.BIAS,
+    MemberRole.BN_BETA,
+    MemberRole.BN_GAMMA,
+    MemberRole.BN_MEAN,
+    MemberRole.BN_VAR,
+    MemberRole.WEIGHT,
+    MemberRole.G,
+    MemberRole.H,
+]
+
+
+def _units(parameters: list[Parameter], blocks: list[Block]) -> list[StreamUnit]:
+    """Group tensors into data units; a block stands where its weight stands. Source: model to data units."""
+    by_name = {p.name: p for p in parameters}
+    units: dict[str, StreamUnit] = {}
+    taken: set[str] = set()
+    for block in blocks:
+        members = []
+        for name, kind in _member_kinds(block):
+            if name in taken:
+                raise InvalidModel("belongs to two blocks", tensor=name)
+            taken.add(name)
+            role = _ROLE_OF_KIND.get(kind, MemberRole.WEIGHT)
+            if role is MemberRole.WEIGHT and block.is_decomposed:
+                role = MemberRole.G if name.endswith("_G") else MemberRole.H
+            members.append((role, by_name[name]))
+        members.sort(key=lambda member: _PAYLOAD_ORDER.index(member[0]))
+        _check_block(block, members)
+        leader = block.weight + "_G" if block.is_decomposed else block.weight
+        units[leader] = StreamUnit(members, block)
+    result = []
+    for parameter in sorted(parameters, key=lambda p: p.parameter_id):
+        if parameter.name in units:
+            result.append(units[parameter.name])
+        elif parameter.name not in taken:
+            result.append(StreamUnit([(MemberRole.TENSOR, parameter)]))
+    return result
+
+
+def _check_block(block: Block, members: list[tuple[MemberRole, Parameter]]) -> None:
+    weight = next(p for role, p in members if role in (MemberRole.WEIGHT, MemberRole.G))
+    if block.dimensions is not None:
+        g, h = (next(p for role, p in members if role is r).value for r in (MemberRole.G, MemberRole.H))
+        size = int(np.prod(block.dimensions, dtype=np.int64))
+        if g.ndim != 2 or h.ndim != 2 or g.shape[1] != h.shape[0] or g.shape[0] * h.shape[1] != size:
+            raise InvalidModel(f"factors {g.shape} and {h.shape} do not make a weight {block.dimensions}", tensor=block.weight)
+    rows = block.dimensions[0] if block.dimensions is not None else weight.value.shape[0]
+    if len(members) < 2:
+        raise InvalidModel("a block needs two members at least", tensor=block.weight)
+    for role, member in members:
+        if not role.is_weight and member.value.shape != (rows,):
+            raise InvalidModel(f"has shape {member.value.shape}, but its block needs ({rows},)", tensor=member.name)
+
+
+def _record(units: list[StreamUnit], notes: _Notes, original_order: list[str]) -> Record:
+    names = [p.name for unit in units for _, p in unit.members]
+    at = {name: i for i, name in enumerate(names)}
+    record = Record(
+        types={at[name]: dtype for name, dtype in notes.types.items() if name in at},
+        scalars={at[name] for name in notes.scalars if name in at},
+        shapes={at[name]: shape for name, shape in notes.shapes.items() if name in at},
+        names={at[name]: original for name, original in notes.names.items() if name in at},
+        upper_words={at[name]: at[low] for name, low in notes.upper_words.items()},
+    )
+    for block, folded in notes.folded:
+        bn_names = (block.bn_beta, block.bn_gamma, block.bn_mean, block.bn_var)
+        beta, gamma, mean, var = (notes.names.get(str(name), str(name)) for name in bn_names)
+        weight = at[folded.weight + "_G" if folded.is_decomposed else folded.weight]
+        record.folded.append(
+            FoldedLayer(
+                weight,
+                at[str(folded.scaling)],
+                at[str(folded.bias)],
+                block.bias is not None,
+                block.scaling is not None,
+                (beta, gamma, mean, var),
+                block.epsilon,
+            )
+        )
+    original = [notes.names.get(name, name) for name in original_order if name not in notes.upper_words]
+    restored = [output.name for output in record.outputs(names)]
+    if restored != original:
+        position = {name: i for i, name in enumerate(restored)}
+        record.order = [position[name] for name in original if name in position]
+    return record

@@ -1,0 +1,299 @@
+"""The record: what decoding restores beyond the standard's fields.
+
+The syntax carries float32 and int32 tensors with at least one dimension. Types, scalars, empty tensors, unusual names,
+folded batch norms and wide integers are noted in a short text that travels in the topology unit, which other decoders
+ignore. A model of plain float32 and int32 tensors needs no record at all. The format is described in ``docs/record.md``.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import dataclasses
+import json
+import zlib
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import numpy.typing as npt
+
+from netpress.errors import InvalidBitstream
+from netpress.parameters import Block
+from netpress.transforms.batch_norm import unfold_block
+
+__all__ = ["FoldedLayer", "Output", "Record"]
+
+_PLAIN, _PACKED = b"netpress:", b"netpress-z:"
+_MAX_TEXT = 64 << 20
+_BN_SUFFIXES = (".bias", ".weight", ".running_mean", ".running_var")
+
+Array = npt.NDArray[Any]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FoldedLayer:
+    """A layer whose batch norm was folded: positions of its tensors, and the four original names."""
+
+    weight: int
+    scaling: int
+    bias: int
+    own_bias: bool
+    own_scaling: bool
+    names: tuple[str, str, str, str]  # beta, gamma, mean, var
+    epsilon: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Output:
+    """One tensor of the restored model: made by ``build`` from the decoded tensors at ``sources``."""
+
+    name: str
+    sources: tuple[int, ...]
+    build: Callable[[Sequence[Array]], Array]
+
+
+@dataclasses.dataclass(slots=True)
+class Record:
+    """What to restore. All positions count decoded tensors, in decoding order, from 0."""
+
+    types: dict[int, str] = dataclasses.field(default_factory=dict)
+    scalars: set[int] = dataclasses.field(default_factory=set)
+    shapes: dict[int, tuple[int, ...]] = dataclasses.field(default_factory=dict)
+    names: dict[int, str] = dataclasses.field(default_factory=dict)
+    upper_words: dict[int, int] = dataclasses.field(default_factory=dict)
+    folded: list[FoldedLayer] = dataclasses.field(default_factory=list)
+    order: list[int] = dataclasses.field(default_factory=list)
+    base: str | None = None
+    complete: set[int] = dataclasses.field(default_factory=set)
+    """In an update: tensors that are new values, not differences."""
+    removed: list[str] = dataclasses.field(default_factory=list)
+    """In an update: tensors of the base that the new model does not have."""
+
+    def is_empty(self) -> bool:
+        """Whether there is nothing to note."""
+        return self == Record()
+
+    def to_bytes(self) -> bytes:
+        """Return the text for the topology unit: UTF-8 without NUL."""
+        content: dict[str, Any] = {"v": 1}
+        if self.types:
+            by_type: dict[str, list[int]] = {}
+            for position, name in self.types.items():
+                by_type.setdefault(name, []).append(position)
+            content["types"] = {name: _ranges(sorted(positions)) for name, positions in by_type.items()}
+        if self.scalars:
+            content["scalars"] = _ranges(sorted(self.scalars))
+        if self.shapes:
+            content["shapes"] = {str(i): list(shape) for i, shape in self.shapes.items()}
+        if self.names:
+            content["names"] = {str(i): name for i, name in self.names.items()}
+        if self.upper_words:
+            content["upper"] = {str(i): low for i, low in self.upper_words.items()}
+        if self.folded:
+            content["folded"] = [_folded_to_json(layer) for layer in self.folded]
+        if self.order:
+            content["order"] = _ranges(self.order)
+        if self.base is not None:
+            content["base"] = self.base
+        if self.complete:
+            content["complete"] = _ranges(sorted(self.complete))
+        if self.removed:
+            content["removed"] = self.removed
+        text = json.dumps(content, separators=(",", ":")).encode()
+        packed = base64.b85encode(zlib.compress(text, 9))
+        return _PACKED + packed if len(packed) + 2 < len(text) else _PLAIN + text
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Record | None:
+        """Read the text of a topology unit; None if it is not a record of ours.
+
+        Raises:
+            InvalidBitstream: it begins like a record but is none.
+        """
+        try:
+            if data.startswith(_PACKED):
+                inflater = zlib.decompressobj()
+                text = inflater.decompress(base64.b85decode(data[len(_PACKED) :]), _MAX_TEXT)
+                if not inflater.eof:
+                    raise ValueError("packed text is cut off or too long")
+            elif data.startswith(_PLAIN):
+                text = data[len(_PLAIN) :]
+            else:
+                return None
+            return cls._from_json(json.loads(text))
+        except (ValueError, TypeError, KeyError, AttributeError, zlib.error, binascii.Error, RecursionError) as error:
+            raise InvalidBitstream(f"the record in the topology unit is damaged: {error}") from None
+
+    @classmethod
+    def _from_json(cls, content: dict[str, Any]) -> Record:
+        if content["v"] != 1:
+            raise ValueError(f"version {content['v']!r} is not known")
+        record = cls(base=content.get("base"), removed=[str(name) for name in content.get("removed", [])])
+        for name, ranges in content.get("types", {}).items():
+            _dtype(name)
+            record.types.update(dict.fromkeys(_positions(ranges), name))
+        record.scalars = set(_positions(content.get("scalars", "")))
+        record.complete = set(_positions(content.get("complete", "")))
+        record.shapes = {int(i): tuple(int(d) for d in shape) for i, shape in content.get("shapes", {}).items()}
+        record.names = {int(i): str(name) for i, name in content.get("names", {}).items()}
+        record.upper_words = {int(i): int(low) for i, low in content.get("upper", {}).items()}
+        record.folded = [_folded_from_json(layer) for layer in content.get("folded", [])]
+        record.order = list(_positions(content.get("order", "")))
+        if any(0 not in shape for shape in record.shapes.values()):
+            raise ValueError("only empty tensors have a shape of their own here")
+        return record
+
+    def outputs(self, stream_names: Sequence[str]) -> list[Output]:
+        """Return how the tensors of the model come from the decoded ones.
+
+        Args:
+            stream_names: names of the decoded tensors, in decoding order.
+
+        Raises:
+            InvalidBitstream: the record does not fit these tensors.
+        """
+        count = len(stream_names)
+        positions: list[int] = [*self.types, *self.scalars, *self.shapes, *self.names, *self.complete]
+        positions += [*self.upper_words, *self.upper_words.values()]
+        for layer in self.folded:
+            positions += [layer.weight, layer.scaling, layer.bias]
+        if any(not 0 <= i < count for i in positions):
+            raise InvalidBitstream("the record in the topology unit names a tensor that the stream does not have")
+        upper = {low: high for high, low in self.upper_words.items()}
+        replaced = {i for layer in self.folded for i in (layer.scaling, layer.bias)} | set(self.upper_words)
+        outputs = []
+        for i, name in enumerate(stream_names):
+            if i in replaced:
+                continue
+            sources = (i, upper[i]) if i in upper else (i,)
+            outputs.append(Output(self.names.get(i, name), sources, self._restorer(i)))
+        for layer in self.folded:
+            outputs.extend(_unfolded(layer, stream_names))
+        if self.order:
+            if sorted(self.order) != list(range(len(outputs))):
+                raise InvalidBitstream("the order in the topology unit's record does not fit the stream")
+            outputs = [outputs[i] for i in self.order]
+        if len({output.name for output in outputs}) != len(outputs):
+            raise InvalidBitstream("the record in the topology unit gives two tensors the same name")
+        return outputs
+
+    def _restorer(self, i: int) -> Callable[[Sequence[Array]], Array]:
+        type_name, scalar, shape = self.types.get(i), i in self.scalars, self.shapes.get(i)
+        if type_name is None and not scalar and shape is None:
+            return _same
+        return lambda arrays: _restore(arrays, type_name, scalar, shape)
+
+
+def _same(arrays: Sequence[Array]) -> Array:
+    return arrays[0]
+
+
+def _restore(arrays: Sequence[Array], type_name: str | None, scalar: bool, shape: tuple[int, ...] | None) -> Array:
+    value = arrays[0]
+    if type_name is not None:
+        value = _cast(value, _dtype(type_name), arrays[1] if len(arrays) > 1 else None)
+    if scalar:
+        if value.size != 1:
+            raise InvalidBitstream("the record in the topology unit calls a tensor of several values a scalar")
+        return value.reshape(())
+    if shape is not None:
+        if value.size:
+            raise InvalidBitstream("the record in the topology unit calls a tensor with values empty")
+        return value.reshape(shape)
+    return value
+
+
+def _cast(value: Array, dtype: np.dtype[Any], upper: Array | None) -> Array:
+    if dtype.kind in "iu" and value.dtype == np.int32:
+        if upper is not None:
+            if upper.shape != value.shape or dtype.itemsize != 8:
+                raise InvalidBitstream("the two halves of a wide integer tensor do not fit each other")
+            wide = value.view(np.uint32).astype(np.uint64) | upper.view(np.uint32).astype(np.uint64) << np.uint64(32)
+            return wide.view(dtype)
+        if dtype == np.uint32:
+            return value.view(np.uint32)
+    return value.astype(dtype)
+
+
+def _dtype(name: str) -> np.dtype[Any]:
+    if name in ("bool", "int8", "uint8", "int16", "uint16", "uint32", "int64", "uint64", "float16", "float64"):
+        return np.dtype(name)
+    if name.startswith(("bfloat16", "float8_")) and hasattr(ml_dtypes, name):
+        return np.dtype(getattr(ml_dtypes, name))
+    raise ValueError(f"type {name!r} is not known")
+
+
+def _unfolded(layer: FoldedLayer, stream_names: Sequence[str]) -> Iterable[Output]:
+    beta, gamma, mean, var = layer.names
+    block = Block("weight", bn_beta=beta, bn_gamma=gamma, bn_mean=mean, bn_var=var, epsilon=layer.epsilon)
+
+    def builder(name: str) -> Callable[[Sequence[Array]], Array]:
+        return lambda arrays: unfold_block(block, alpha=arrays[0], delta=arrays[1])[name]
+
+    for name in layer.names:
+        yield Output(name, (layer.scaling, layer.bias), builder(name))
+    if layer.own_bias:
+        yield Output(stream_names[layer.bias], (layer.bias,), lambda arrays: np.zeros_like(arrays[0]))
+    if layer.own_scaling:
+        yield Output(stream_names[layer.scaling], (layer.scaling,), lambda arrays: np.ones_like(arrays[0]))
+
+
+def _folded_to_json(layer: FoldedLayer) -> list[Any]:
+    prefix = layer.names[0].removesuffix(_BN_SUFFIXES[0])
+    regular = layer.names == tuple(prefix + suffix for suffix in _BN_SUFFIXES)
+    names: Any = prefix if regular else list(layer.names)
+    own = layer.own_bias + 2 * layer.own_scaling
+    return [layer.weight, layer.scaling, layer.bias, own, layer.epsilon, names]
+
+
+def _folded_from_json(values: Sequence[Any]) -> FoldedLayer:
+    weight, scaling, bias, own, epsilon, names = values
+    if isinstance(names, str):
+        names = [names + suffix for suffix in _BN_SUFFIXES]
+    beta, gamma, mean, var = (str(name) for name in names)
+    if not 0 <= float(epsilon) < 1e30:
+        raise ValueError("an epsilon is out of range")
+    return FoldedLayer(
+        int(weight),
+        int(scaling),
+        int(bias),
+        bool(int(own) & 1),
+        bool(int(own) & 2),
+        (beta, gamma, mean, var),
+        float(epsilon),
+    )
+
+
+def _ranges(positions: Sequence[int]) -> str:
+    """Write integers as runs ``first-last/step`` separated by commas."""
+    runs: list[str] = []
+    i = 0
+    while i < len(positions):
+        j = i + 1
+        if j < len(positions) and positions[j] > positions[i]:
+            step = positions[j] - positions[i]
+            while j + 1 < len(positions) and positions[j + 1] - positions[j] == step:
+                j += 1
+            if j - i >= 2:
+                runs.append(f"{positions[i]}-{positions[j]}" + (f"/{step}" if step > 1 else ""))
+                i = j + 1
+                continue
+        runs.append(str(positions[i]))
+        i += 1
+    return ",".join(runs)
+
+
+def _positions(text: str) -> list[int]:
+    """Inverse of :func:`_ranges`; at most 2**20 positions."""
+    result: list[int] = []
+    for run in filter(None, text.split(",")):
+        span, _, step = run.partition("/")
+        first, _, last = span.partition("-")
+        values = range(int(first), int(last or first) + 1, int(step or 1))
+        if len(values) + len(result) > 1 << 20:
+            raise ValueError("too many positions")
+        result.extend(values)
+    return result
+

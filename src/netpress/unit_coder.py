@@ -1,0 +1,364 @@
+"""Codes the tensors of one data unit: quantisation, choice of tools, payload, header.
+
+A job holds everything it needs, so that jobs can run in any order and place.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import numpy.typing as npt
+
+from netpress.bitstream import Codebook, CompressedParameterTypes, DataUnit, EntryPoint, MemberRole, PayloadType
+from netpress.config import EncodeConfig
+from netpress.errors import InvalidConfig, InvalidModel
+from netpress.parameters import ParameterKind
+from netpress.payload import (
+    SEARCH_BEST,
+    SEARCH_OFF,
+    SEARCH_REFERENCE,
+    CodedLevels,
+    encode_payload,
+    matrix_shape,
+)
+from netpress.quantize.assign import clip_levels
+from netpress.quantize.codebook import codebook_header_bits, codebook_levels, reference_prefers_codebook
+from netpress.quantize.levels import quantize
+from netpress.quantize.step_size import qp_range
+
+__all__ = ["CodedUnit", "UnitJob", "UnitTensor", "code_unit"]
+
+Levels = npt.NDArray[np.int32]
+
+
+@dataclasses.dataclass(slots=True)
+class UnitTensor:
+    """One tensor of a data unit to be coded, float32 or int32.
+
+    ``levels`` replaces quantisation where the integers are known already: with ``qp``, ``dependent`` and ``codebook``
+    as they are to be coded. ``base`` and ``history`` come from the updates before.
+    """
+
+    name: str
+    role: MemberRole
+    kind: ParameterKind
+    parameter_id: int
+    value: npt.NDArray[np.float32] | npt.NDArray[np.int32]
+    qp: int
+    base: Levels | None = None
+    history: npt.NDArray[np.uint8] | None = None
+    levels: Levels | None = None
+    codebook: Codebook | None = None
+    dependent: bool | None = None
+
+    @property
+    def is_integer(self) -> bool:
+        """Whether the tensor is coded without loss."""
+        return self.value.dtype == np.int32
+
+
+@dataclasses.dataclass(slots=True)
+class UnitJob:
+    """The tensors of one data unit in payload order, and what its header says about the update it belongs to.
+
+    ``depth`` is put_node_depth, None without a node id. ``dimensions`` is the full shape of a decomposed weight.
+    """
+
+    tensors: list[UnitTensor]
+    config: EncodeConfig
+    dimensions: tuple[int, ...] | None = None
+    depth: int | None = None
+    temporal: bool = False
+
+    @property
+    def is_block(self) -> bool:
+        """Whether the tensors belong to one layer."""
+        return len(self.tensors) > 1
+
+    @property
+    def size(self) -> int:
+        """Number of values."""
+        return sum(t.value.size for t in self.tensors)
+
+
+@dataclasses.dataclass(slots=True)
+class CodedUnit:
+    """A data unit ready to be written, and the integers in it by name."""
+
+    header: DataUnit
+    payload: bytes
+    levels: dict[str, Levels]
+
+    def is_zero(self) -> bool:
+        """Whether all its integers are zero."""
+        return not any(levels.any() for levels in self.levels.values())
+
+
+@dataclasses.dataclass(slots=True)
+class _Quantized:
+    """One tensor with its integers and the method behind them."""
+
+    tensor: UnitTensor
+    levels: Levels
+    qp: int | None
+    dependent: bool
+    codebook: Codebook | None
+
+
+def code_unit(job: UnitJob) -> list[CodedUnit]:
+    """Code a data unit; a block whose members need different methods becomes one unit per member.
+
+    Raises:
+        InvalidModel: a value cannot be coded; names the tensor.
+        InvalidConfig: a qp is outside the codable range; names the tensor.
+    """
+    members = [_quantized(tensor, job.config) for tensor in job.tensors]
+    if not job.is_block or _fit_one_unit(members):
+        return [_coded(members, job, block=job.is_block)]
+    return [_coded([member], job, block=False) for member in members]
+
+
+def _fit_one_unit(members: list[_Quantized]) -> bool:
+    """Source: model to data units, conditions for a block."""
+    weights = [m for m in members if m.tensor.role.is_weight]
+    others = [m for m in members if not m.tensor.role.is_weight]
+    return (
+        len({m.codebook is None for m in weights}) == 1
+        and all(m.codebook is None for m in others)
+        and len({m.dependent for m in members}) == 1
+        and not any(m.tensor.is_integer for m in members)
+    )
+
+
+def _quantized(tensor: UnitTensor, config: EncodeConfig) -> _Quantized:
+    if tensor.is_integer:
+        return _Quantized(tensor, tensor.value.astype(np.int32, copy=False), None, False, None)
+    if tensor.levels is not None:
+        return _Quantized(tensor, tensor.levels, tensor.qp, bool(tensor.dependent), tensor.codebook)
+    mode = config.codebook_mode or 0
+    if mode and tensor.value.size:
+        return _with_codebook(tensor, config, always=mode == 1)
+    levels, qp = _uniform(tensor, config, tensor.qp, config.use_dq)
+    return _Quantized(tensor, levels, qp, config.use_dq, None)
+
+
+def _uniform(tensor: UnitTensor, config: EncodeConfig, qp: int, dependent: bool) -> tuple[Levels, int]:
+    levels, used = quantize(
+        np.ascontiguousarray(tensor.value, np.float32),
+        qp=qp,
+        qp_density=config.qp_density,
+        dependent=dependent,
+        lambda_scale=config.lambda_scale or 0.0,
+        rate_unary_length=config.cabac_unary_length_minus1,
+        scan_order=config.scan_order,
+        name=tensor.name,
+    )
+    low, high = qp_range(config.qp_density, config.base_qp)
+    if not low <= used <= high:
+        if used != qp:
+            raise InvalidModel(
+                f"the values need qp {used}, but qp_density {config.qp_density} codes {low}..{high}; "
+                "choose a smaller qp_density or another base_qp",
+                tensor=tensor.name,
+            )
+        raise InvalidConfig(f"tensor {tensor.name!r}: qp {used} is outside {low}..{high}")
+    if config.bit_depth is not None:
+        levels = clip_levels(levels, tensor.value, config.bit_depth, kind=tensor.kind, name=tensor.name)
+    return levels, used
+
+
+def _with_codebook(tensor: UnitTensor, config: EncodeConfig, *, always: bool) -> _Quantized:
+    """Source: coding of quantised tensors with a codebook."""
+    reference = config.is_reference
+    finer = tensor.qp - (1 << config.qp_density) if config.use_dq else tensor.qp
+    levels, qp = _uniform(tensor, config, finer, False)
+    first_edition_1_0 = config.is_first_edition_1_0
+    # NNCodec 2 searches with one greater-than flag less than it codes with.
+    unary_length = config.cabac_unary_length_minus1 + (1 if first_edition_1_0 else 0)
+    candidate = codebook_levels(
+        levels, unary_length, first_edition_1_0=first_edition_1_0, search=reference
+    )
+    chosen = _Quantized(tensor, candidate.levels, qp, False, candidate.codebook)
+    if always:
+        return chosen
+    uniform, uniform_qp = _uniform(tensor, config, tensor.qp, True) if config.use_dq else (levels, qp)
+    plain = _Quantized(tensor, uniform, uniform_qp, config.use_dq, None)
+    if reference:
+        prefers = reference_prefers_codebook(
+            uniform,
+            config.use_dq,
+            candidate,
+            unary_length=unary_length,
+            scan_order=config.scan_order,
+            second_edition=config.profile == 1,
+            first_edition_1_0=first_edition_1_0,
+            has_parent=config.differences,
+            search=_search(config),
+        )
+        return chosen if prefers else plain
+    trial = UnitJob([tensor], config)
+    sizes = [_bytes(_coded([method], trial, block=False)) for method in (plain, chosen)]
+    return chosen if sizes[1] < sizes[0] else plain
+
+
+def _bytes(unit: CodedUnit) -> int:
+    book = unit.header.codebook
+    return len(unit.payload) + (0 if book is None else (codebook_header_bits(book) + 7) // 8)
+
+
+def _search(config: EncodeConfig) -> int:
+    enabled = config.param_opt if config.param_opt is not None else config.effort >= 3
+    if not enabled:
+        return SEARCH_OFF
+    return SEARCH_REFERENCE if config.is_reference else SEARCH_BEST
+
+
+def _coded(members: list[_Quantized], job: UnitJob, *, block: bool) -> CodedUnit:
+    config = job.config
+    header = _header(members, job, block=block)
+    coded = [_coded_levels(member, job) for member in members]
+    unary_length = header.cabac_unary_length_minus1 + 1
+    has_parent = bool(header.parent_node_id_present_flag)
+
+    def payload(skip_rows: bool, use_history: bool) -> tuple[bytes, tuple[EntryPoint, ...]]:
+        return encode_payload(
+            coded,
+            qp_density=config.qp_density,
+            dependent=bool(header.dq_flag),
+            unary_length=unary_length,
+            scan_order=header.scan_order,
+            second_edition=config.profile == 1,
+            first_edition_1_0=config.is_first_edition_1_0,
+            has_parent=has_parent,
+            skip_rows=skip_rows,
+            use_history=use_history,
+            search=_search(config),
+        )
+
+    candidates = [(skip, False) for skip in _row_skipping(members, header, config)]
+    if config.hdsp and has_parent and all(m.tensor.history is not None for m in members):
+        candidates += [(skip, True) for skip, _ in candidates]
+    best, points = payload(*candidates[0])
+    for candidate in candidates[1:]:
+        other, other_points = payload(*candidate)
+        if len(other) < len(best):
+            best, points = other, other_points
+    header.entry_points = points
+    return CodedUnit(header, best, {m.tensor.name: m.levels for m in members})
+
+
+def _coded_levels(member: _Quantized, job: UnitJob) -> CodedLevels:
+    book = member.codebook
+    levels = np.ascontiguousarray(member.levels)
+    return CodedLevels(
+        levels,
+        member.tensor.value.shape,
+        None if member.qp is None else member.qp - job.config.base_qp,
+        (0, 0) if book is None else (len(book.values), book.zero_offset),
+        member.tensor.base if job.temporal else None,
+        member.tensor.history if job.config.hdsp else None,
+    )
+
+
+def _row_skipping(members: list[_Quantized], header: DataUnit, config: EncodeConfig) -> list[bool]:
+    """Return the row_skip_flags to try."""
+    if config.profile != 1 or config.row_skipping is False:
+        return [False]
+    matrices = [m.levels for m in members if min(matrix_shape(m.levels.shape)) > 1]
+    if header.scan_order and header.dq_flag:
+        # A skipped row moves the trellis once per block; only where a block is as wide as the tensor is that its path.
+        edge = 4 << header.scan_order
+        matrices_fit = all(matrix_shape(levels.shape)[1] <= edge for levels in matrices)
+        if not matrices_fit:
+            return [False]
+    if config.row_skipping is True:
+        return [True]
+    if config.effort < 5:
+        return [False]
+    has_zero_row = any(not levels.reshape(levels.shape[0], -1).any(axis=1).all() for levels in matrices)
+    return [False, True] if has_zero_row else [False]
+
+
+def _header(members: list[_Quantized], job: UnitJob, *, block: bool) -> DataUnit:
+    config = job.config
+    main = _main(members)
+    header = DataUnit()
+    header.topology_elem_ids = _id_list(members) if block else (members[0].tensor.name,)
+    is_integer = main.tensor.is_integer
+    header.nnr_compressed_data_unit_payload_type = (
+        PayloadType.BLOCK if block else PayloadType.INT if is_integer else PayloadType.FLOAT
+    )
+    header.dq_flag = int(main.dependent)
+    header.cabac_unary_length_minus1 = config.cabac_unary_length_minus1
+    header.tensor_dimensions = main.tensor.value.shape
+    if job.is_block:
+        _describe_block(header, members, job, block=block)
+    header.codebook = main.codebook
+    scanned = [m for m in members if m.tensor.role is MemberRole.TENSOR or m.tensor.role.is_weight]
+    if scanned and all(min(matrix_shape(m.tensor.value.shape)) > 1 for m in scanned):
+        header.scan_order = config.scan_order
+    _identify(header, job, main)
+    return header
+
+
+def _main(members: list[_Quantized]) -> _Quantized:
+    """The member that the unit is named after: the weight, its factor G, or the only tensor."""
+    return next((m for m in members if m.tensor.role in (MemberRole.WEIGHT, MemberRole.G)), members[-1])
+
+
+_ID_ORDER = [
+    MemberRole.WEIGHT,
+    MemberRole.G,
+    MemberRole.H,
+    MemberRole.SCALING,
+    MemberRole.BN_BETA,
+    MemberRole.BN_GAMMA,
+    MemberRole.BN_MEAN,
+    MemberRole.BN_VAR,
+    MemberRole.BIAS,
+]
+
+
+def _id_list(members: list[_Quantized]) -> tuple[str, ...]:
+    ordered = sorted(members, key=lambda m: _ID_ORDER.index(m.tensor.role))
+    return tuple(m.tensor.name for m in ordered)
+
+
+def _describe_block(header: DataUnit, members: list[_Quantized], job: UnitJob, *, block: bool) -> None:
+    """Fill in what a header says about the layer that its tensors belong to, also when they travel alone."""
+    roles = {t.role for t in job.tensors}
+    types = CompressedParameterTypes(0)
+    for role, bit in (
+        (MemberRole.G, CompressedParameterTypes.DC),
+        (MemberRole.SCALING, CompressedParameterTypes.LS),
+        (MemberRole.BN_GAMMA, CompressedParameterTypes.BN),
+        (MemberRole.BIAS, CompressedParameterTypes.BI),
+    ):
+        if role in roles:
+            types |= bit
+    header.compressed_parameter_types = int(types)
+    if MemberRole.G in roles:
+        g = next(t.value for t in job.tensors if t.role is MemberRole.G)
+        header.g_number_of_rows, header.decomposition_rank = g.shape[0], g.shape[1]
+        if block or members[0].tensor.role in (MemberRole.G, MemberRole.H):
+            header.tensor_dimensions = job.dimensions
+        h = next((m for m in members if m.tensor.role is MemberRole.H), None)
+        header.codebook_h = h.codebook if h is not None and block else None
+    if job.config.is_reference and job.config.signals_parents:
+        # NNCodec leaves the dimensions of blocks out of updates.
+        header.tensor_dimensions_flag = 0
+
+
+def _identify(header: DataUnit, job: UnitJob, main: _Quantized) -> None:
+    """Fill in node and parent ids."""
+    config = job.config
+    if job.depth is None:
+        header.node_id_present_flag, header.device_id, header.parameter_id, header.put_node_depth = 0, None, None, None
+        return
+    header.device_id, header.parameter_id, header.put_node_depth = config.device_id, main.tensor.parameter_id, job.depth
+    if config.differences:
+        header.parent_node_id_present_flag = 1
+        header.parent_node_id_type = 0
+        header.parent_device_id = 0
+        header.temporal_context_modeling_flag = int(job.temporal)

@@ -1,0 +1,49 @@
+"""Every published stream parses, and its units are written back byte for byte."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from netpress.bitstream import DataUnit, UnitReader, UnitWriter, payload_members, scan_units, trace_stream
+
+SHARED = Path(os.environ.get("NETPRESS_SHARED", Path(__file__).resolve().parents[3] / "shared"))
+STREAMS = sorted((SHARED / "conformance").glob("*/stream.nnc"))
+
+pytestmark = pytest.mark.skipif(not STREAMS, reason=f"no conformance streams in {SHARED / 'conformance'}")
+
+
+@pytest.mark.parametrize("path", STREAMS, ids=lambda path: path.parent.name)
+def test_headers_round_trip(path: Path) -> None:
+    data = path.read_bytes()
+    meta = json.loads(path.with_name("meta.json").read_text())
+    dimensions = meta.get("out_of_band_dimensions")
+    sink = io.BytesIO()
+    writer = UnitWriter(sink)
+    members = []
+    units = list(UnitReader(data, dimensions=dimensions))
+    for unit in units:
+        writer.write(
+            unit.content,
+            unit.payload,
+            independently_decodable_flag=unit.independently_decodable_flag,
+            partial_data_counter=unit.partial_data_counter,
+        )
+        if isinstance(unit.content, DataUnit):
+            members.extend(payload_members(unit.content))
+    writer.finish()
+    assert sink.getvalue() == data
+    assert [unit.offset for unit in units] == [extent.offset for extent in scan_units(data)]
+    assert [member.name for member in members] == meta["expected_order"]
+    shapes = {name: tuple(tensor["shape"]) for name, tensor in meta["expected_tensors"].items()}
+    assert {member.name: member.shape for member in members} == shapes
+    elements = list(trace_stream(data, dimensions=dimensions))
+    assert sum(element.bit_length for element in elements) == len(data) * 8
+
+
+def test_set_is_complete() -> None:
+    assert len(STREAMS) >= 428
