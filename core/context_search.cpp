@@ -10,6 +10,8 @@ namespace netpress {
 namespace {
 
 constexpr int64_t kChunk = 4096;  // weights between two runs of the estimators; bounds the memory of the bin strings
+// With a unary length of 0 the first greater-than flags and the first prefix bins share contexts: two bins per weight.
+constexpr int64_t kCapacity = 2 * kChunk;
 
 // The estimators of all sets of one context, with the cost of every bin they have seen. Sets with equal rates forget
 // their start; once two have equal states all their further costs are equal, so only one of them is run.
@@ -77,20 +79,20 @@ class SetCosts {
   bool fresh_ = true;
 };
 
-// Collects the bins of each context. A context gets at most one bin from a weight.
+// Collects the bins of each context.
 class BinStrings {
  public:
   explicit BinStrings(int contexts)
-      : bins_(new uint8_t[static_cast<size_t>(contexts) * kChunk]), length_(static_cast<size_t>(contexts)) {}
+      : bins_(new uint8_t[static_cast<size_t>(contexts) * kCapacity]), length_(static_cast<size_t>(contexts)) {}
 
   void bin(int index, bool value) {
-    bins_[static_cast<size_t>(index) * kChunk + length_[static_cast<size_t>(index)]++] = value;
+    bins_[static_cast<size_t>(index) * kCapacity + length_[static_cast<size_t>(index)]++] = value;
   }
   void bypass(uint32_t, int) {}
 
   void drain(std::vector<SetCosts>& costs) {
     for (size_t i = 0; i < length_.size(); ++i) {
-      costs[i].run(bins_.get() + i * kChunk, length_[i]);
+      costs[i].run(bins_.get() + i * kCapacity, length_[i]);
       length_[i] = 0;
     }
   }

@@ -24,6 +24,7 @@ _REFERENCE_NAMES = {
     "bnf": "fold_batch_norm",
     "compress_differences": "differences",
     "general_profile_idc": "profile",
+    "raw": "raw_float",
 }
 
 
@@ -82,6 +83,8 @@ class EncodeConfig:
     """With ``sparsity``: rows whose mean magnitude is below this share of the tensor's are set to zero."""
     blocks: tuple[Block, ...] = ()
     """Parameters that travel in one data unit: a layer's weight, scaling, bias, batch norm, or its two factors."""
+    raw_float: tuple[str, ...] = ()
+    """Names of float tensors that are stored as plain float32, without loss or gain. NNCodec 2.1.3 cannot decode them."""
     profile: int = 1
     """general_profile_idc: 1, or 0 for the first edition, which NNCodec 1.0 reads."""
     payload_variant: str | None = None
@@ -102,6 +105,7 @@ class EncodeConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "blocks", tuple(self.blocks))
+        object.__setattr__(self, "raw_float", tuple(self.raw_float))
         self._check_ranges()
         self._check_types()
         if self.preset not in ("default", "reference"):
@@ -220,6 +224,8 @@ class EncodeConfig:
                 continue
             if field.name == "blocks":
                 value = [dataclasses.asdict(block) for block in value]
+            elif field.name == "raw_float":
+                value = list(value)
             elif isinstance(value, Mapping):
                 value = dict(value)
             result[field.name] = value

@@ -132,7 +132,9 @@ class Decoder:
                 raise BaseMismatch(f"the update of tensor {member.name!r} has another size than those before")
 
     def _keeps(self, unit: Unit) -> bool:
-        return unit.mps is not None and bool(unit.mps.mps_parent_signalling_enabled_flag)
+        # Depth 0 is the root of the update tree, a model of its own.
+        signals_parents = unit.mps is not None and bool(unit.mps.mps_parent_signalling_enabled_flag)
+        return signals_parents and header_of(unit).put_node_depth != 0
 
     def _take_over(self, decoded: DecodedUnit) -> None:
         header = header_of(decoded.unit)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Any
 
@@ -52,7 +52,12 @@ class Encoder:
         self.state = UpdateState()
 
     def encode(
-        self, source: Any, *, executor: Executor | None = None, progress: Progress | None = None
+        self,
+        source: Any,
+        *,
+        executor: Executor | None = None,
+        progress: Progress | None = None,
+        update: bool | None = None,
     ) -> bytes:
         """Return the stream of a model, or of a difference if the settings say so.
 
@@ -60,13 +65,14 @@ class Encoder:
             source: see :func:`netpress.formats.open_source`.
             executor: runs the tensors; None uses all cores with threads.
             progress: called after each tensor.
+            update: whether the stream counts in the parameter update tree; None: if the settings say ``differences``.
 
         Raises:
             InvalidModel: a tensor cannot be coded; names it.
             InvalidConfig: a qp does not fit.
         """
         sink = io.BytesIO()
-        self.encode_to(sink, source, executor=executor, progress=progress)
+        self.encode_to(sink, source, executor=executor, progress=progress, update=update)
         return sink.getvalue()
 
     def encode_to(
@@ -76,24 +82,26 @@ class Encoder:
         *,
         executor: Executor | None = None,
         progress: Progress | None = None,
+        update: bool | None = None,
         base: Record | None = None,
     ) -> None:
         """Write the stream of a model to ``sink``, unit by unit; see :meth:`encode`.
 
         ``base`` is what the record says about the base model of an update.
         """
+        update = self.config.differences if update is None else update
         model = open_source(source)
         prepared = prepare_model(model, self.config)
         if base is not None:
             prepared.record.base, prepared.record.complete, prepared.record.removed = base.base, base.complete, base.removed
         writer = UnitWriter(sink)
         self._write_parameter_sets(writer, prepared)
-        jobs = list(self._jobs(prepared))
+        jobs = self._jobs(prepared, update)
         total = sum(job.size for job in jobs)
         done = 0
         for job, units in zip(jobs, ordered_map(code_unit, jobs, executor=executor), strict=True):
             for unit in units:
-                self._write_unit(writer, unit)
+                self._write_unit(writer, unit, update)
             done += job.size
             if progress is not None:
                 progress(done, total, job.tensors[-1].name)
@@ -114,28 +122,23 @@ class Encoder:
             data = prepared.record.to_bytes() if writes_record else b""
             writer.write(Topology(config.topology_storage_format, topology_data=data))
 
-    def _write_unit(self, writer: UnitWriter, unit: CodedUnit) -> None:
+    def _write_unit(self, writer: UnitWriter, unit: CodedUnit, update: bool) -> None:
         """Write a unit, unless it is an update of zeros, and take its integers over."""
         config = self.config
         if config.signals_parents and unit.is_zero():
             return
         writer.write(unit.header, unit.payload)
-        if self._keeps_state:
+        if update:
             if unit.header.device_id is not None:
                 self.state.check_device(unit.header.device_id)
             for name, levels in unit.levels.items():
                 self.state.update(name, levels, unit.header.parameter_id, in_update=config.differences)
 
-    @property
-    def _keeps_state(self) -> bool:
-        return self.config.signals_parents or self.config.tca or self.config.hdsp
-
-    def _jobs(self, prepared: PreparedModel) -> Iterator[UnitJob]:
+    def _jobs(self, prepared: PreparedModel, update: bool) -> list[UnitJob]:
         qps = self._qps(prepared)
-        for unit in prepared.units:
-            yield self._job(unit, qps)
+        return [self._job(unit, qps, update) for unit in prepared.units]
 
-    def _job(self, unit: StreamUnit, qps: dict[str, int]) -> UnitJob:
+    def _job(self, unit: StreamUnit, qps: dict[str, int], update: bool) -> UnitJob:
         config, state = self.config, self.state
         tensors = [
             UnitTensor(
@@ -153,9 +156,7 @@ class Encoder:
         leader = unit.weight.name
         job = UnitJob(tensors, config, dimensions=unit.block.dimensions if unit.block else None)
         if config.profile == 1 and (config.is_reference or config.signals_parents):
-            known = state.depths.get(leader)
-            first = 1 if self._keeps_state and config.differences else 0
-            job.depth = first if known is None else known + 1
+            job.depth = state.depths.get(leader, 0) + 1 if update else 0
             job.temporal = config.tca and config.differences and leader in state.levels
         return job
 

@@ -80,13 +80,18 @@ def prepare_model(source: Source, config: EncodeConfig) -> PreparedModel:
     parameters: list[Parameter] = []
     used = set(source.names)
     original_bytes = 0
-    for parameter_id, name in enumerate(source.names):
+    second_factors = {block.weight + "_H" for block in config.blocks if block.is_decomposed}
+    factors = second_factors | {block.weight + "_G" for block in config.blocks if block.is_decomposed}
+    parameter_id = -1
+    for name in source.names:
+        # The two factors of a weight are one parameter.
+        parameter_id += name not in second_factors
         if config.is_reference and source.origin == "torch" and _COUNTER in name:
             continue
         value = source.load(name)
         original_bytes += value.nbytes
         kind = _reference_kind(name, value) if config.is_reference and source.origin == "torch" else source.kind(name)
-        stream_name = name if config.is_reference else _stream_name(name, used)
+        stream_name = name if config.is_reference or name in factors else _stream_name(name, used)
         if stream_name != name:
             notes.names[stream_name] = name
         parameters.extend(_stream_tensors(stream_name, value, kind, parameter_id, notes, used))

@@ -92,7 +92,7 @@ class CodedUnit:
 
     def is_zero(self) -> bool:
         """Whether all its integers are zero."""
-        return not any(levels.any() for levels in self.levels.values())
+        return bool(self.levels) and not any(levels.any() for levels in self.levels.values())
 
 
 @dataclasses.dataclass(slots=True)
@@ -113,10 +113,22 @@ def code_unit(job: UnitJob) -> list[CodedUnit]:
         InvalidModel: a value cannot be coded; names the tensor.
         InvalidConfig: a qp is outside the codable range; names the tensor.
     """
+    if job.tensors[0].name in job.config.raw_float and not job.is_block and not job.tensors[0].is_integer:
+        return [_raw(job)]
     members = [_quantized(tensor, job.config) for tensor in job.tensors]
     if not job.is_block or _fit_one_unit(members):
         return [_coded(members, job, block=job.is_block)]
     return [_coded([member], job, block=False) for member in members]
+
+
+def _raw(job: UnitJob) -> CodedUnit:
+    """Source: raw float data units."""
+    tensor = job.tensors[0]
+    member = _Quantized(tensor, np.empty(0, np.int32), None, False, None)
+    header = _header([member], job, block=False)
+    header.nnr_compressed_data_unit_payload_type = PayloadType.RAW_FLOAT
+    header.scan_order = 0
+    return CodedUnit(header, np.ascontiguousarray(tensor.value, "<f4").tobytes(), {})
 
 
 def _fit_one_unit(members: list[_Quantized]) -> bool:
@@ -285,9 +297,8 @@ def _header(members: list[_Quantized], job: UnitJob, *, block: bool) -> DataUnit
     main = _main(members)
     header = DataUnit()
     header.topology_elem_ids = _id_list(members) if block else (members[0].tensor.name,)
-    is_integer = main.tensor.is_integer
     header.nnr_compressed_data_unit_payload_type = (
-        PayloadType.BLOCK if block else PayloadType.INT if is_integer else PayloadType.FLOAT
+        PayloadType.BLOCK if block else PayloadType.INT if main.tensor.is_integer else PayloadType.FLOAT
     )
     header.dq_flag = int(main.dependent)
     header.cabac_unary_length_minus1 = config.cabac_unary_length_minus1

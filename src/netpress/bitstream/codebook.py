@@ -51,6 +51,6 @@ class Codebook:
 
         Example:
             >>> Codebook.cheapest([-4, 0, 3], 1)
-            Codebook(egk=1, values=(-4, 0, 3), zero_offset=1)
+            Codebook(egk=2, values=(-4, 0, 3), zero_offset=1)
         """
         return cls(cheapest_egk(values), tuple(int(value) for value in values), int(zero_offset))

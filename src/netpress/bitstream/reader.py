@@ -81,7 +81,7 @@ class UnitReader:
     *Partial units.* The standard's text on partial_data_counter is read like this: the parts of a unit follow each
     other directly and have the same type and independently_decodable_flag; the counter is the number of parts still to
     come, so it counts down to 0; what follows the counter in each part (the type-specific header included), strung
-    together, is one unit. Missing, surplus and out-of-order parts are refused. A unit whose counter starts at 0 is one
+    together, is one unit. Missing, mixed and out-of-order parts are refused. A unit whose counter starts at 0 is one
     part.
 
     Iterating raises :class:`netpress.InvalidBitstream` for anything the standard does not allow,

@@ -213,6 +213,7 @@ def compressed_data_unit_header(s: Syntax, h: DataUnit, state: StreamState) -> N
     data_format = s.flag("nnr_decompressed_data_format_present_flag", h.nnr_decompressed_data_format is not None)
     s.u(h, "input_parameters_present_flag", 1)
     s.require(multiple or not h.is_block, "a block with a single topology element")
+    s.require(bool(h.input_parameters_present_flag) or not h.is_block, "a block without parameter types")
     if multiple and not h.is_block:
         s.unsupported("a tensor of several topology elements (topology_tensor_dimension_mapping)")
     _topology_references(s, h, state, multiple)

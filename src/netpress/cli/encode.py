@@ -1,0 +1,327 @@
+"""netpress encode: a model becomes a stream."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+import netpress
+from netpress.cli import options
+from netpress.cli.console import clear_errors, human_bytes, print_json, print_line, progress
+from netpress.cli.inputs import STANDARD_STREAM, check_output, display_name, load_model, read_json_object, stem
+
+__all__ = ["encode"]
+
+_QUALITY = "Quality"
+_TOOLS = "Tools"
+_STREAM = "Stream"
+
+
+def encode(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="A .safetensors, .safetensors.index.json, .npz, .pt, .pth or .bin file, or a directory with one.",
+        ),
+    ],
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="OUT.nnc",
+            help="The stream to write; - writes standard output (default: MODEL with the extension .nnc).",
+            show_default=False,
+        ),
+    ] = None,
+    effort: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=9, help="1 is fastest, 9 smallest (default: 5).", rich_help_panel=_QUALITY, show_default=False
+        ),
+    ] = None,
+    qp: Annotated[
+        int | None,
+        typer.Option(
+            help="Quality: lower is finer, and four less halve the steps (default: chosen for no visible loss).",
+            rich_help_panel=_QUALITY,
+            show_default=False,
+        ),
+    ] = None,
+    nonweight_qp: Annotated[
+        int | None,
+        typer.Option(
+            help="Quality of biases, norms and other parameters that are no weights.",
+            rich_help_panel=_QUALITY,
+            show_default=False,
+        ),
+    ] = None,
+    bit_depth: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=31,
+            help="Code weights as integers of at most this many bits, instead of --qp.",
+            rich_help_panel=_QUALITY,
+            show_default=False,
+        ),
+    ] = None,
+    sparsity: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Share of weights to set to zero, from 0 to 1.",
+            rich_help_panel=_QUALITY,
+            show_default=False,
+        ),
+    ] = None,
+    struct_spars_factor: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="With --sparsity: set rows to zero whose mean is below this share of the tensor's.",
+            rich_help_panel=_QUALITY,
+            show_default=False,
+        ),
+    ] = None,
+    base: Annotated[
+        str | None,
+        typer.Option(
+            metavar="OLD",
+            help="Code the change from this older model, a model file or a stream (.nnc).",
+            rich_help_panel=_STREAM,
+            show_default=False,
+        ),
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            metavar="reference",
+            help="reference: decide as the standard's reference software does.",
+            rich_help_panel=_STREAM,
+            show_default=False,
+        ),
+    ] = None,
+    config: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Settings as JSON, the fields of netpress.EncodeConfig; options overrule it.",
+            rich_help_panel=_STREAM,
+            show_default=False,
+        ),
+    ] = None,
+    profile: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Profile of the standard; 0 is its first edition (default: 1).",
+            rich_help_panel=_STREAM,
+            show_default=False,
+        ),
+    ] = None,
+    use_dq: Annotated[
+        bool | None,
+        typer.Option(
+            "--dq/--no-dq", help="Dependent quantisation (trellis).", rich_help_panel=_TOOLS, show_default=False
+        ),
+    ] = None,
+    lambda_scale: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="Weight of the rate against the error; 0 looks at the error only.",
+            rich_help_panel=_TOOLS,
+            show_default=False,
+        ),
+    ] = None,
+    optimize_qp: Annotated[
+        bool | None,
+        typer.Option(
+            "--optimize-qp/--no-optimize-qp",
+            help="Choose the qp of every tensor by its sensitivity.",
+            rich_help_panel=_TOOLS,
+            show_default=False,
+        ),
+    ] = None,
+    fold_batch_norm: Annotated[
+        bool | None,
+        typer.Option(
+            "--fold-batch-norm/--no-fold-batch-norm",
+            help="Merge batch norms into the layers before them.",
+            rich_help_panel=_TOOLS,
+            show_default=False,
+        ),
+    ] = None,
+    codebook: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=2,
+            help="Codebooks: 0 never, 1 always, 2 where they pay.",
+            rich_help_panel=_TOOLS,
+            show_default=False,
+        ),
+    ] = None,
+    row_skipping: Annotated[
+        bool | None,
+        typer.Option(
+            "--row-skipping/--no-row-skipping", help="Signal rows of zeros.", rich_help_panel=_TOOLS, show_default=False
+        ),
+    ] = None,
+    param_opt: Annotated[
+        bool | None,
+        typer.Option(
+            "--param-opt/--no-param-opt",
+            help="Search the parameters of the entropy coder's contexts.",
+            rich_help_panel=_TOOLS,
+            show_default=False,
+        ),
+    ] = None,
+    qp_density: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=7,
+            help="2 to this power steps of qp double the step size (default: 2).",
+            rich_help_panel=_TOOLS,
+            show_default=False,
+        ),
+    ] = None,
+    scan_order: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=4,
+            help="Scan of the values: 0 by rows, 1 to 4 in blocks of 8 to 64 rows.",
+            rich_help_panel=_TOOLS,
+            show_default=False,
+        ),
+    ] = None,
+    unary_length: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=256,
+            help="Length of the unary part of a coded magnitude (default: 11).",
+            rich_help_panel=_TOOLS,
+            show_default=False,
+        ),
+    ] = None,
+    force: options.Force = False,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Compress a model.
+
+    Without further options the stream keeps the model's quality; --effort and --qp are the two that matter.
+    """
+    given = {
+        "effort": effort,
+        "qp": qp,
+        "nonweight_qp": nonweight_qp,
+        "bit_depth": bit_depth,
+        "sparsity": sparsity,
+        "struct_spars_factor": struct_spars_factor,
+        "profile": profile,
+        "use_dq": use_dq,
+        "lambda_scale": lambda_scale,
+        "optimize_qp": optimize_qp,
+        "fold_batch_norm": fold_batch_norm,
+        "codebook_mode": codebook,
+        "row_skipping": row_skipping,
+        "param_opt": param_opt,
+        "qp_density": qp_density,
+        "scan_order": scan_order,
+        "cabac_unary_length_minus1": None if unary_length is None else unary_length - 1,
+    }
+    settings = {name: value for name, value in given.items() if value is not None}
+    with clear_errors(verbose=verbose, quiet=quiet):
+        if model == STANDARD_STREAM:
+            raise typer.BadParameter("a model is read from a file, not from standard input")
+        target = output or f"{stem(model)}.nnc"
+        if target == STANDARD_STREAM and as_json:
+            raise typer.BadParameter("--json and the stream cannot both go to standard output")
+        check_output(target, force=force, inputs=(model, base, config))
+        encode_config, settings = _make_config(preset, config, settings)
+        start = time.perf_counter()
+        with _output_file(target) as path:
+            with progress("encoding", quiet=quiet) as report:
+                old = None if base is None else load_model(base)
+                netpress.save(model, path, encode_config, base=old, progress=report, **settings)
+            seconds = time.perf_counter() - start
+            summary = _summarise(path, target, old, seconds)
+        if as_json:
+            print_json(summary)
+        elif not quiet:
+            print_line(_summary_line(summary), file=sys.stderr if target == STANDARD_STREAM else None)
+
+
+def _make_config(
+    preset: str | None, config: str | None, settings: dict[str, Any]
+) -> tuple[netpress.EncodeConfig | None, dict[str, Any]]:
+    """The configuration that preset or file give, and the options that are still to be applied to it."""
+    if preset not in (None, "default", "reference"):
+        raise typer.BadParameter(f"there is no preset {preset!r}, only 'reference' and 'default'")
+    if preset == "reference":
+        if config is not None:
+            raise typer.BadParameter("--preset reference and --config exclude each other")
+        return netpress.EncodeConfig.reference(**settings), {}
+    if config is not None:
+        return netpress.EncodeConfig.from_dict(read_json_object(config)), settings
+    return None, settings
+
+
+@contextlib.contextmanager
+def _output_file(target: str) -> Iterator[Path]:
+    """Yield the path to write; for standard output a temporary file, whose bytes are passed on at the end."""
+    if target != STANDARD_STREAM:
+        yield Path(target)
+        return
+    with tempfile.TemporaryDirectory(prefix="netpress-") as folder:
+        path = Path(folder) / "stdout.nnc"
+        yield path
+        with path.open("rb") as file:
+            shutil.copyfileobj(file, sys.stdout.buffer)
+        sys.stdout.buffer.flush()
+
+
+def _summarise(path: Path, target: str, old: Mapping[str, Any] | None, seconds: float) -> dict[str, Any]:
+    """Sizes before and after, from the headers of the stream."""
+    with netpress.open(path, base=old) as stream:
+        info = stream.info()
+    values = sum(math.prod(tensor.shape) for tensor in info.tensors)
+    before = sum(math.prod(tensor.shape) * np.dtype(tensor.dtype).itemsize for tensor in info.tensors)
+    return {
+        "output": target,
+        "tensors": len(info.tensors),
+        "values": values,
+        "bytes_before": before,
+        "bytes": info.bytes,
+        "ratio": before / info.bytes,
+        "bits_per_weight": 8 * info.bytes / values if values else None,
+        "seconds": seconds,
+    }
+
+
+def _summary_line(summary: dict[str, Any]) -> str:
+    sizes = f"{human_bytes(summary['bytes_before'])} -> {human_bytes(summary['bytes'])}"
+    bits = summary["bits_per_weight"]
+    details = [f"{summary['ratio']:.3g}x smaller"] if summary["ratio"] > 1 else []
+    details += [] if bits is None else [f"{bits:.2f} bits per weight"]
+    details += [f"{summary['seconds']:.1f} s"]
+    return f"{display_name(summary['output'])}: {sizes} ({', '.join(details)})"

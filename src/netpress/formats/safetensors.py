@@ -1,0 +1,234 @@
+"""The safetensors format, read through a memory map and written in one pass.
+
+A file is an 8-byte little-endian length, a JSON header of that length and the values. The header maps each name to
+element type, shape and the range of bytes; the ranges cover the values without gaps.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import mmap
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO, TypeGuard
+
+import ml_dtypes
+import numpy as np
+import numpy.typing as npt
+
+from netpress.errors import InvalidModel
+from netpress.formats.source import Entry, Source, check_name, plain_kind
+
+__all__ = ["open_file", "open_index", "write"]
+
+_MAX_HEADER_BYTES = 100_000_000  # bound of the format's own library
+
+_DTYPES: dict[str, np.dtype[Any]] = {
+    code: np.dtype(numpy_type)
+    for code, numpy_type in (
+        ("BOOL", np.bool_),
+        ("I8", np.int8),
+        ("U8", np.uint8),
+        ("I16", np.int16),
+        ("U16", np.uint16),
+        ("I32", np.int32),
+        ("U32", np.uint32),
+        ("I64", np.int64),
+        ("U64", np.uint64),
+        ("F16", np.float16),
+        ("F32", np.float32),
+        ("F64", np.float64),
+        ("BF16", ml_dtypes.bfloat16),
+        ("F8_E4M3", ml_dtypes.float8_e4m3fn),
+        ("F8_E5M2", ml_dtypes.float8_e5m2),
+        ("F8_E4M3FNUZ", ml_dtypes.float8_e4m3fnuz),
+        ("F8_E5M2FNUZ", ml_dtypes.float8_e5m2fnuz),
+        ("F8_E8M0", ml_dtypes.float8_e8m0fnu),
+    )
+}
+_CODES = {dtype: code for code, dtype in _DTYPES.items()}
+
+
+def open_file(path: Path) -> Source:
+    """Open a .safetensors file; tensors come in the order of its header and are views of the mapped file.
+
+    Raises:
+        InvalidModel: the file is damaged or holds a type that is not supported.
+        OSError: the file cannot be read.
+    """
+    return Source(_read_entries(path), "safetensors")
+
+
+def open_index(path: Path) -> Source:
+    """Open a model in several files through its .safetensors.index.json; tensors come in the order of the index.
+
+    Every shard is opened at once and compared with the index; where two shards hold the same name, the index decides.
+
+    Raises:
+        InvalidModel: the index or a shard is damaged, a shard or tensor of the index is missing, or a shard holds a
+            tensor that the index does not know.
+        OSError: a file cannot be read.
+    """
+    weight_map = _weight_map(path)
+    shards: dict[str, dict[str, Entry]] = {}
+    for name, shard in weight_map.items():
+        if shard not in shards:
+            shards[shard] = _read_entries(_shard_path(path, name, shard))
+        if name not in shards[shard]:
+            raise InvalidModel(f"{path} places it in {shard}, which does not hold it", tensor=name)
+    for shard, entries in shards.items():
+        for name in entries:
+            if name not in weight_map:
+                raise InvalidModel(f"is in {shard} but not in {path}", tensor=name)
+    return Source({name: shards[shard][name] for name, shard in weight_map.items()}, "safetensors")
+
+
+def _weight_map(path: Path) -> dict[str, str]:
+    """The part of an index that maps names to file names."""
+    content = _parse_json(path.read_bytes(), path)
+    weight_map = content.get("weight_map")
+    if not isinstance(weight_map, dict):
+        raise InvalidModel(f"{path} is no safetensors index: it has no weight_map")
+    for name, shard in weight_map.items():
+        check_name(name)
+        if not isinstance(shard, str):
+            raise InvalidModel(f"{path} does not name its file", tensor=name)
+    return weight_map
+
+
+def _shard_path(index: Path, name: str, shard: str) -> Path:
+    """Path of a shard, which has to lie beside the index."""
+    if not shard or shard in (".", "..") or "/" in shard or "\\" in shard or "\0" in shard:
+        raise InvalidModel(f"{index} places it in {shard!r}, which is no plain file name", tensor=name)
+    path = index.with_name(shard)
+    if not path.is_file():
+        raise InvalidModel(f"{index} places it in {shard}, which does not exist", tensor=name)
+    return path
+
+
+def _read_entries(path: Path) -> dict[str, Entry]:
+    """Parse and check a header; the entries keep the map of the file alive."""
+    with path.open("rb") as file:
+        file_bytes = file.seek(0, 2)
+        if file_bytes < 8:
+            raise InvalidModel(f"{path} is no safetensors file: it has only {file_bytes} bytes")
+        file.seek(0)
+        header_bytes = int.from_bytes(file.read(8), "little")
+        if not 2 <= header_bytes <= min(_MAX_HEADER_BYTES, file_bytes - 8):
+            raise InvalidModel(f"{path} is no safetensors file, or is truncated: its header has an impossible length")
+        header = _parse_json(file.read(header_bytes), path)
+        header.pop("__metadata__", None)
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    start = 8 + header_bytes
+    entries: dict[str, Entry] = {}
+    ranges: list[tuple[int, int, str]] = []
+    for name, field in header.items():
+        check_name(name)
+        dtype, shape, begin, end = _parse_field(name, field)
+        ranges.append((begin, end, name))
+        entries[name] = Entry(shape, dtype, plain_kind(shape), _view(mapped, dtype, shape, start + begin))
+    _check_ranges(ranges, file_bytes - start, path)
+    return entries
+
+
+def _parse_field(name: str, field: Any) -> tuple[np.dtype[Any], tuple[int, ...], int, int]:
+    """Element type, shape and byte range of one tensor, checked against each other."""
+    if not isinstance(field, dict):
+        raise InvalidModel("the safetensors header does not describe it", tensor=name)
+    code, shape, offsets = field.get("dtype"), field.get("shape"), field.get("data_offsets")
+    if not isinstance(code, str) or code not in _DTYPES:
+        raise InvalidModel(f"values of the safetensors type {code} are not supported", tensor=name)
+    if not _are_sizes(shape) or not _are_sizes(offsets) or len(offsets) != 2:
+        raise InvalidModel("the safetensors header gives no valid shape and data_offsets", tensor=name)
+    begin, end = offsets
+    dtype = _DTYPES[code]
+    expected_bytes = math.prod(shape) * dtype.itemsize
+    if end - begin != expected_bytes:
+        raise InvalidModel(f"has {end - begin} bytes in the file, its shape needs {expected_bytes}", tensor=name)
+    return dtype, tuple(shape), begin, end
+
+
+def _are_sizes(value: Any) -> TypeGuard[list[int]]:
+    """Whether ``value`` is a list of integers of at least 0."""
+    return isinstance(value, list) and all(type(n) is int and n >= 0 for n in value)
+
+
+def _check_ranges(ranges: list[tuple[int, int, str]], data_bytes: int, path: Path) -> None:
+    """Raise unless the byte ranges cover the data once, without gaps."""
+    position = 0
+    for begin, end, name in sorted(ranges):
+        if begin != position:
+            raise InvalidModel("the safetensors header leaves a gap before it or overlaps it", tensor=name)
+        position = end
+    if position > data_bytes:
+        raise InvalidModel(f"{path} is truncated: {position - data_bytes} bytes are missing")
+    if position < data_bytes:
+        raise InvalidModel(f"{path} has {data_bytes - position} bytes more than its header describes")
+
+
+def _view(
+    mapped: mmap.mmap, dtype: np.dtype[Any], shape: tuple[int, ...], offset: int
+) -> Callable[[], npt.NDArray[Any]]:
+    count = math.prod(shape)
+
+    def read() -> npt.NDArray[Any]:
+        if count == 0:  # numpy refuses an empty view at the end of a buffer
+            return np.empty(shape, dtype)
+        return np.frombuffer(mapped, dtype.newbyteorder("<"), count, offset).reshape(shape)
+
+    return read
+
+
+def _parse_json(data: bytes, path: Path) -> dict[str, Any]:
+    """Parse a JSON object in which no key appears twice."""
+    try:
+        content = json.loads(data.decode(), object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
+        raise InvalidModel(f"{path} is damaged: its JSON cannot be read ({error})") from error
+    if not isinstance(content, dict):
+        raise InvalidModel(f"{path} is damaged: its JSON is no object")
+    return content
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) != len(pairs):
+        seen: set[str] = set()
+        name = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise InvalidModel("the name is given twice", tensor=name)
+    return content
+
+
+def write(tensors: Mapping[str, npt.NDArray[Any]], file: BinaryIO) -> None:
+    """Write contiguous arrays as a safetensors file.
+
+    The header lists the tensors in the given order, while their values are laid out by falling element size, so that
+    every reader finds them aligned. ``format: pt`` in the metadata is what transformers asks for.
+
+    Raises:
+        InvalidModel: a name is not possible in this format.
+    """
+    layout = sorted(tensors, key=lambda name: -tensors[name].itemsize)  # stable
+    offsets: dict[str, int] = {}
+    position = 0
+    for name in layout:
+        offsets[name] = position
+        position += tensors[name].nbytes
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    for name, array in tensors.items():
+        if name == "__metadata__":
+            raise InvalidModel("safetensors files use this name for themselves", tensor=name)
+        begin = offsets[name]
+        header[name] = {
+            "dtype": _CODES[array.dtype],
+            "shape": list(array.shape),
+            "data_offsets": [begin, begin + array.nbytes],
+        }
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    file.write(len(text).to_bytes(8, "little"))
+    file.write(text)
+    for name in layout:
+        array = tensors[name].astype(tensors[name].dtype.newbyteorder("<"), copy=False)
+        file.write(array.reshape(-1).view(np.uint8).data)

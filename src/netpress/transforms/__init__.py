@@ -1,0 +1,1 @@
+"""Changes of a model before coding and their inverses: folding, scaling, low rank, sparsity."""
