@@ -74,15 +74,15 @@ class Decoder:
             LimitExceeded: the stream asks for more than the limits allow.
             BaseMismatch: the stream is an update that does not fit the streams before.
         """
-        units = read_units(data, self.limits, dimensions)
         result: dict[str, Array] = {}
-        for decoded in self._decoded(units, executor, progress):
+        for decoded in self.decode_units(read_units(data, self.limits, dimensions), executor, progress):
             result.update(decoded.tensors)
         return result
 
-    def _decoded(
-        self, units: list[Unit], executor: Executor | None, progress: Progress | None
+    def decode_units(
+        self, units: list[Unit], executor: Executor | None = None, progress: Progress | None = None
     ) -> Iterator[DecodedUnit]:
+        """Decode the data units of a stream, in order; see :meth:`decode`."""
         if units and units[0].general_profile_idc != 1:
             yield from decode_first_edition(units, executor, progress)
             return

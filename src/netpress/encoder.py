@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Executor
 from typing import Any
 
@@ -19,7 +19,7 @@ from netpress.errors import InvalidConfig
 from netpress.formats import open_source
 from netpress.model import PreparedModel, StreamUnit, prepare_model
 from netpress.parallel import ordered_map
-from netpress.parameters import ParameterKind
+from netpress.parameters import Parameter, ParameterKind
 from netpress.quantize.assign import assign_qps, automatic_qps, bit_depth_qps, check_qps
 from netpress.quantize.step_size import qp_range
 from netpress.record import Record
@@ -84,30 +84,62 @@ class Encoder:
         progress: Progress | None = None,
         update: bool | None = None,
         base: Record | None = None,
+        complete: Collection[str] = (),
+        spreads: Any = None,
     ) -> None:
         """Write the stream of a model to ``sink``, unit by unit; see :meth:`encode`.
 
-        ``base`` is what the record says about the base model of an update.
+        For an update, ``base`` is what its record says about the base model, ``complete`` names the tensors that are new
+        values, and ``spreads`` is the new model, whose spread decides on the steps if no qp is given.
         """
         update = self.config.differences if update is None else update
-        model = open_source(source)
-        prepared = prepare_model(model, self.config)
-        if base is not None:
-            prepared.record.base, prepared.record.complete, prepared.record.removed = base.base, base.complete, base.removed
+        prepared = prepare_model(open_source(source), self.config)
         writer = UnitWriter(sink)
-        self._write_parameter_sets(writer, prepared)
-        jobs = self._jobs(prepared, update)
+        coded = self._code(prepared, update, executor, progress, spreads)
+        if not self.config.signals_parents:
+            names = [p.name for p in prepared.parameters]
+            self._write_parameter_sets(writer, prepared.record(names))
+        else:
+            # Which tensors an update leaves out is known at its end only, and the record counts those that are there.
+            kept = [unit for unit in coded if not (self._leaves_out_zeros and unit.is_zero())]
+            record = prepared.record([name for unit in kept for name in unit.payload_names])
+            if base is not None:
+                record.base, record.removed = base.base, base.removed
+                names = [name for unit in kept for name in unit.payload_names]
+                record.complete = {i for i, n in enumerate(names) if prepared.original_name(n) in complete}
+            self._write_parameter_sets(writer, record)
+            coded = iter(kept)
+        for unit in coded:
+            writer.write(unit.header, unit.payload)
+            if update:
+                self._take_over(unit)
+        writer.finish()
+
+    def _code(
+        self,
+        prepared: PreparedModel,
+        update: bool,
+        executor: Executor | None,
+        progress: Progress | None,
+        spreads: Any,
+    ) -> Iterator[CodedUnit]:
+        """Code all data units, in order."""
+        qps = self._qps(prepared, spreads)
+        jobs = [self._job(unit, qps, update) for unit in prepared.units]
         total = sum(job.size for job in jobs)
         done = 0
         for job, units in zip(jobs, ordered_map(code_unit, jobs, executor=executor), strict=True):
-            for unit in units:
-                self._write_unit(writer, unit, update)
+            yield from units
             done += job.size
             if progress is not None:
                 progress(done, total, job.tensors[-1].name)
-        writer.finish()
 
-    def _write_parameter_sets(self, writer: UnitWriter, prepared: PreparedModel) -> None:
+    @property
+    def _leaves_out_zeros(self) -> bool:
+        """NNCodec also drops the zero tensors of a complete model that only signals pre_flag, which loses them."""
+        return self.config.differences or self.config.is_reference
+
+    def _write_parameter_sets(self, writer: UnitWriter, record: Record) -> None:
         config = self.config
         writer.write(Start(config.profile))
         mps = ModelParameterSet(
@@ -118,25 +150,16 @@ class Encoder:
         )
         writer.write(mps)
         if config.topology_storage_format is not None:
-            writes_record = not config.is_reference and not prepared.record.is_empty()
-            data = prepared.record.to_bytes() if writes_record else b""
+            writes_record = not config.is_reference and not record.is_empty()
+            data = record.to_bytes() if writes_record else b""
             writer.write(Topology(config.topology_storage_format, topology_data=data))
 
-    def _write_unit(self, writer: UnitWriter, unit: CodedUnit, update: bool) -> None:
-        """Write a unit, unless it is an update of zeros, and take its integers over."""
-        config = self.config
-        if config.signals_parents and unit.is_zero():
-            return
-        writer.write(unit.header, unit.payload)
-        if update:
-            if unit.header.device_id is not None:
-                self.state.check_device(unit.header.device_id)
-            for name, levels in unit.levels.items():
-                self.state.update(name, levels, unit.header.parameter_id, in_update=config.differences)
-
-    def _jobs(self, prepared: PreparedModel, update: bool) -> list[UnitJob]:
-        qps = self._qps(prepared)
-        return [self._job(unit, qps, update) for unit in prepared.units]
+    def _take_over(self, unit: CodedUnit) -> None:
+        """Keep the integers of a unit for the next update."""
+        if unit.header.device_id is not None:
+            self.state.check_device(unit.header.device_id)
+        for name, levels in unit.levels.items():
+            self.state.update(name, levels, unit.header.parameter_id, in_update=self.config.differences)
 
     def _job(self, unit: StreamUnit, qps: dict[str, int], update: bool) -> UnitJob:
         config, state = self.config, self.state
@@ -160,7 +183,7 @@ class Encoder:
             job.temporal = config.tca and config.differences and leader in state.levels
         return job
 
-    def _qps(self, prepared: PreparedModel) -> dict[str, int]:
+    def _qps(self, prepared: PreparedModel, spreads: Any) -> dict[str, int]:
         config = self.config
         parameters = prepared.parameters
         decomposed = {
@@ -169,9 +192,11 @@ class Encoder:
             if u.block is not None and u.block.is_decomposed
         }
         if config.bit_depth is not None:
-            qps = bit_depth_qps(parameters, bits=config.bit_depth, qp_density=config.qp_density)
+            qps = bit_depth_qps(
+                parameters, bits=config.bit_depth, qp_density=config.qp_density, reference=config.is_reference
+            )
         elif config.qp is None:
-            qps = automatic_qps(parameters, qp_density=config.qp_density)
+            qps = self._automatic_qps(parameters, spreads)
             if config.nonweight_qp is not None:
                 others = {p.name for p in parameters if p.kind is not ParameterKind.WEIGHT}
                 qps.update(dict.fromkeys(others & qps.keys(), config.nonweight_qp))
@@ -188,8 +213,23 @@ class Encoder:
             )
         _check_names(config, prepared)
         floats = {p.name: qps[p.name] for p in parameters if p.value.dtype != np.int32}
-        check_qps(floats, config.qp_density, config.base_qp)
+        if config.bit_depth is None:
+            check_qps(floats, config.qp_density, config.base_qp)
         return {p.name: qps.get(p.name, 0) for p in parameters}
+
+
+    def _automatic_qps(self, parameters: list[Parameter], spreads: Any) -> dict[str, int]:
+        """qps from the spread of each tensor; of an update, from that of the new values."""
+        options: dict[str, Any] = {
+            "qp_density": self.config.qp_density,
+            "dependent": self.config.use_dq,
+            "base_qp": self.config.base_qp,
+        }
+        qps = automatic_qps(parameters, **options)
+        if spreads is not None:
+            new = prepare_model(open_source(spreads), self.config)
+            qps.update({n: qp for n, qp in automatic_qps(new.parameters, **options).items() if n in qps})
+        return qps
 
 
 def default_nonweight_qp(config: EncodeConfig) -> int:

@@ -6,7 +6,7 @@ What the syntax cannot say about a tensor goes into the :class:`netpress.record.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -45,20 +45,6 @@ class StreamUnit:
 
 
 @dataclasses.dataclass(slots=True)
-class PreparedModel:
-    """Tensors (float32 or int32, at least one dimension) by unit, in coding order."""
-
-    units: list[StreamUnit]
-    record: Record
-    original_bytes: int
-
-    @property
-    def parameters(self) -> list[Parameter]:
-        """All tensors in coding order."""
-        return [parameter for unit in self.units for _, parameter in unit.members]
-
-
-@dataclasses.dataclass(slots=True)
 class _Notes:
     """What has to be restored, by stream name; turned into positions once the coding order is known."""
 
@@ -70,6 +56,28 @@ class _Notes:
     folded: list[tuple[Block, Block]] = dataclasses.field(default_factory=list)
 
 
+@dataclasses.dataclass(slots=True)
+class PreparedModel:
+    """Tensors (float32 or int32, at least one dimension) by unit, in coding order."""
+
+    units: list[StreamUnit]
+    _notes: _Notes
+    _original_order: list[str]
+
+    @property
+    def parameters(self) -> list[Parameter]:
+        """All tensors in coding order."""
+        return [parameter for unit in self.units for _, parameter in unit.members]
+
+    def record(self, stream_names: Sequence[str]) -> Record:
+        """Return what to restore when the stream holds these tensors, in this order."""
+        return _record(stream_names, self._notes, self._original_order)
+
+    def original_name(self, stream_name: str) -> str:
+        """Return the name that a tensor had in the source."""
+        return self._notes.names.get(stream_name, stream_name)
+
+
 def prepare_model(source: Source, config: EncodeConfig) -> PreparedModel:
     """Bring a model into the form that a stream can carry.
 
@@ -79,7 +87,6 @@ def prepare_model(source: Source, config: EncodeConfig) -> PreparedModel:
     notes = _Notes()
     parameters: list[Parameter] = []
     used = set(source.names)
-    original_bytes = 0
     second_factors = {block.weight + "_H" for block in config.blocks if block.is_decomposed}
     factors = second_factors | {block.weight + "_G" for block in config.blocks if block.is_decomposed}
     parameter_id = -1
@@ -89,7 +96,6 @@ def prepare_model(source: Source, config: EncodeConfig) -> PreparedModel:
         if config.is_reference and source.origin == "torch" and _COUNTER in name:
             continue
         value = source.load(name)
-        original_bytes += value.nbytes
         kind = _reference_kind(name, value) if config.is_reference and source.origin == "torch" else source.kind(name)
         stream_name = name if config.is_reference or name in factors else _stream_name(name, used)
         if stream_name != name:
@@ -106,8 +112,7 @@ def prepare_model(source: Source, config: EncodeConfig) -> PreparedModel:
     if blocks:
         parameters, blocks = _grouped(parameters, blocks, config, notes)
     units = _units(parameters, blocks)
-    record = _record(units, notes, original_order)
-    return PreparedModel(units, record, original_bytes)
+    return PreparedModel(units, notes, original_order)
 
 
 def _stream_name(name: str, used: set[str]) -> str:
@@ -315,15 +320,14 @@ def _check_block(block: Block, members: list[tuple[MemberRole, Parameter]]) -> N
             raise InvalidModel(f"has shape {member.value.shape}, but its block needs ({rows},)", tensor=member.name)
 
 
-def _record(units: list[StreamUnit], notes: _Notes, original_order: list[str]) -> Record:
-    names = [p.name for unit in units for _, p in unit.members]
+def _record(names: Sequence[str], notes: _Notes, original_order: list[str]) -> Record:
     at = {name: i for i, name in enumerate(names)}
     record = Record(
         types={at[name]: dtype for name, dtype in notes.types.items() if name in at},
         scalars={at[name] for name in notes.scalars if name in at},
         shapes={at[name]: shape for name, shape in notes.shapes.items() if name in at},
         names={at[name]: original for name, original in notes.names.items() if name in at},
-        upper_words={at[name]: at[low] for name, low in notes.upper_words.items()},
+        upper_words={at[name]: at[low] for name, low in notes.upper_words.items() if name in at and low in at},
     )
     for block, folded in notes.folded:
         bn_names = (block.bn_beta, block.bn_gamma, block.bn_mean, block.bn_var)
@@ -342,7 +346,8 @@ def _record(units: list[StreamUnit], notes: _Notes, original_order: list[str]) -
         )
     original = [notes.names.get(name, name) for name in original_order if name not in notes.upper_words]
     restored = [output.name for output in record.outputs(names)]
-    if restored != original:
-        position = {name: i for i, name in enumerate(restored)}
-        record.order = [position[name] for name in original if name in position]
+    position = {name: i for i, name in enumerate(restored)}
+    order = [position[name] for name in original if name in position]
+    if order != list(range(len(restored))):
+        record.order = order
     return record

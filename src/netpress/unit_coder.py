@@ -89,6 +89,7 @@ class CodedUnit:
     header: DataUnit
     payload: bytes
     levels: dict[str, Levels]
+    payload_names: tuple[str, ...]
 
     def is_zero(self) -> bool:
         """Whether all its integers are zero."""
@@ -128,7 +129,7 @@ def _raw(job: UnitJob) -> CodedUnit:
     header = _header([member], job, block=False)
     header.nnr_compressed_data_unit_payload_type = PayloadType.RAW_FLOAT
     header.scan_order = 0
-    return CodedUnit(header, np.ascontiguousarray(tensor.value, "<f4").tobytes(), {})
+    return CodedUnit(header, np.ascontiguousarray(tensor.value, "<f4").tobytes(), {}, (tensor.name,))
 
 
 def _fit_one_unit(members: list[_Quantized]) -> bool:
@@ -257,7 +258,8 @@ def _coded(members: list[_Quantized], job: UnitJob, *, block: bool) -> CodedUnit
         if len(other) < len(best):
             best, points = other, other_points
     header.entry_points = points
-    return CodedUnit(header, best, {m.tensor.name: m.levels for m in members})
+    names = tuple(m.tensor.name for m in members)
+    return CodedUnit(header, best, dict(zip(names, (m.levels for m in members), strict=True)), names)
 
 
 def _coded_levels(member: _Quantized, job: UnitJob) -> CodedLevels:

@@ -43,6 +43,9 @@ _MIN_NONWEIGHT_BITS = 8
 _MAX_BITS = 31
 
 
+_BELOW_ALL_STEPS = -(2**20)
+
+
 def resolve_nonweight_qp(qp: int, qp_density: int, nonweight_qp: int | None) -> int:
     """Return the qp of everything that is not a weight, local scaling included.
 
@@ -182,7 +185,9 @@ def effective_bits(bits: int, kind: ParameterKind) -> int:
     return int(bits) if kind is ParameterKind.WEIGHT else max(int(bits), _MIN_NONWEIGHT_BITS)
 
 
-def bit_depth_qps(parameters: Sequence[Parameter], *, bits: int, qp_density: int) -> dict[str, int]:
+def bit_depth_qps(
+    parameters: Sequence[Parameter], *, bits: int, qp_density: int, reference: bool = False
+) -> dict[str, int]:
     """Assign the qps with which the levels of each tensor just fill ``bits`` bits.
 
     The step is the 99.95th percentile of the magnitudes over the largest level, so a few outliers are clipped
@@ -192,6 +197,8 @@ def bit_depth_qps(parameters: Sequence[Parameter], *, bits: int, qp_density: int
         parameters: finite float32 arrays of any shape, or int32 arrays, which get qp 0 that is never used.
         bits: 1..31; everything but weights gets at least 8.
         qp_density: 0..7.
+        reference: give the signed tensors of bit depth 1 a qp so low that the quantiser raises it, as the reference
+            encoder does (the result is of no use), instead of refusing them.
 
     Returns:
         Name -> qp, within the codable range for a base qp of 0; all-zero and empty tensors get 0.
@@ -202,10 +209,10 @@ def bit_depth_qps(parameters: Sequence[Parameter], *, bits: int, qp_density: int
 
     Source: integer-aligned bit depth of the reference encoder.
     """
-    return {p.name: _bit_depth_qp(p, effective_bits(bits, p.kind), qp_density) for p in parameters}
+    return {p.name: _bit_depth_qp(p, effective_bits(bits, p.kind), qp_density, reference) for p in parameters}
 
 
-def _bit_depth_qp(parameter: Parameter, bits: int, qp_density: int) -> int:
+def _bit_depth_qp(parameter: Parameter, bits: int, qp_density: int, reference: bool) -> int:
     """Return the qp of one tensor for a given depth."""
     value = parameter.value
     low, high = qp_range(qp_density)
@@ -215,6 +222,8 @@ def _bit_depth_qp(parameter: Parameter, bits: int, qp_density: int) -> int:
     unsigned = not _has_negative(value)
     denominator = 2**bits - 1 if unsigned else 2 ** (bits - 1) - 1
     if denominator == 0:
+        if reference:
+            return _BELOW_ALL_STEPS
         raise InvalidConfig(f"tensor {parameter.name!r}: a bit depth of 1 cannot hold its negative values")
     step = _percentile_99_95(magnitudes) / denominator
     if step == 0:

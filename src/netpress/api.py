@@ -1,0 +1,220 @@
+"""The functions that most people need: encode, decode, save, load, open."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+
+from netpress.config import EncodeConfig
+from netpress.decoder import BytesLike, Decoder, read_record, read_units
+from netpress.encoder import Encoder, Progress
+from netpress.errors import InvalidBitstream
+from netpress.files import atomic_writer
+from netpress.formats import open_source
+from netpress.limits import DecodeLimits
+from netpress.record import Record
+from netpress.restore import outputs_of, reconstructed_outputs
+from netpress.stream import Stream, open_stream
+from netpress.updates.difference import apply_difference, make_difference, read_model
+
+__all__ = ["decode", "encode", "load", "open", "save"]
+
+Array = npt.NDArray[Any]
+
+
+def encode(
+    source: Any,
+    config: EncodeConfig | None = None,
+    *,
+    base: Any = None,
+    executor: Executor | None = None,
+    progress: Progress | None = None,
+    **options: Any,
+) -> bytes:
+    """Compress a model, or a single tensor in a dictionary, into an NNC bitstream.
+
+    Args:
+        source: a dictionary of arrays, a torch module or state dictionary, or the path of a model file; see
+            :func:`netpress.formats.open_source`.
+        config: settings; None for the defaults, which lose nothing visible.
+        base: the model that the receiver holds already, in the same forms: only the difference is coded.
+        executor: runs the tensors, e.g. of a Dask client; None uses all cores with threads.
+        progress: called with values done, values in all and the name of the tensor just finished.
+        **options: fields of :class:`EncodeConfig`; they overrule ``config``.
+
+    Returns:
+        The stream. It is the same for every number of threads.
+
+    Raises:
+        InvalidModel: a tensor cannot be coded (NaN, unsupported type ...); names it.
+        InvalidConfig: an option is unknown or out of range.
+
+    Example:
+        >>> import numpy, netpress
+        >>> data = netpress.encode({"w": numpy.linspace(-1, 1, 4096, dtype="f4").reshape(64, 64)}, qp=-20)
+        >>> netpress.decode(data)["w"].shape
+        (64, 64)
+    """
+    sink = io.BytesIO()
+    _encode_to(sink, source, config, base, executor, progress, options)
+    return sink.getvalue()
+
+
+def _encode_to(
+    sink: Any,
+    source: Any,
+    config: EncodeConfig | None,
+    base: Any,
+    executor: Executor | None,
+    progress: Progress | None,
+    options: Mapping[str, Any],
+) -> None:
+    config = config or EncodeConfig()
+    if options:
+        config = config.replace(**options)
+    with open_source(source) as model:
+        if base is None:
+            Encoder(config).encode_to(sink, model, executor=executor, progress=progress)
+            return
+        with open_source(base) as old:
+            difference = make_difference(model, read_model(old))
+        record = Record(base=difference.base, removed=list(difference.removed))
+        encoder = Encoder(config.replace(differences=True))
+        encoder.encode_to(
+            sink,
+            difference.source,
+            executor=executor,
+            progress=progress,
+            base=record,
+            complete=difference.complete,
+            spreads=model,
+        )
+
+
+def decode(
+    data: BytesLike,
+    *,
+    base: Any = None,
+    dimensions: Mapping[str, Sequence[int]] | None = None,
+    limits: DecodeLimits | None = None,
+    executor: Executor | None = None,
+    progress: Progress | None = None,
+    reconstruct: bool = False,
+) -> dict[str, Array]:
+    """Restore a model from a stream.
+
+    Names, order, shapes and types are those that the encoder was given; streams of other encoders give float32 and
+    int32 tensors in the order of the stream.
+
+    Args:
+        data: the stream.
+        base: for an update, the model that it builds on, in the forms that :func:`encode` takes. Without it an update
+            gives the differences.
+        dimensions: shapes by name, for streams whose tensor dimensions travel out of band.
+        limits: bounds on what the stream may ask for.
+        executor: runs the tensors; None uses all cores with threads.
+        progress: as for :func:`encode`.
+        reconstruct: multiply local scalings into their weights and the factors of decomposed weights together.
+
+    Raises:
+        InvalidBitstream: the stream is damaged; tells where.
+        UnsupportedBitstream: the stream uses syntax that is not implemented.
+        LimitExceeded: the stream asks for more than ``limits`` allow.
+        BaseMismatch: ``base`` is not the model that the update was made for.
+    """
+    limits = limits or DecodeLimits()
+    record = read_record(data, limits) or Record()
+    units = read_units(data, limits, dimensions)
+    outputs = (reconstructed_outputs if reconstruct else outputs_of)(units, record)
+    decoded = Decoder(limits).decode_units(units, executor, progress)
+    arrays = [array for unit in decoded for array in unit.tensors.values()]
+    restored = {output.name: output.build([arrays[i] for i in output.sources]) for output in outputs}
+    if base is None:
+        return restored
+    complete = frozenset(output.name for output in outputs if set(output.sources) & record.complete)
+    with open_source(base) as old:
+        return apply_difference(restored, record, complete, read_model(old))
+
+
+def save(
+    source: Any,
+    path: str | os.PathLike[str],
+    config: EncodeConfig | None = None,
+    *,
+    base: Any = None,
+    executor: Executor | None = None,
+    progress: Progress | None = None,
+    **options: Any,
+) -> int:
+    """Compress a model into a file; arguments as for :func:`encode`.
+
+    The file appears under its name only when it is complete; after an error nothing is left behind.
+
+    Returns:
+        The number of bytes written.
+
+    Raises:
+        OSError: the file cannot be written; and what :func:`encode` raises.
+    """
+    with atomic_writer(path) as file:
+        _encode_to(file, source, config, base, executor, progress, options)
+        return file.tell()
+
+
+def load(
+    path: str | os.PathLike[str],
+    *,
+    base: Any = None,
+    dimensions: Mapping[str, Sequence[int]] | None = None,
+    limits: DecodeLimits | None = None,
+    executor: Executor | None = None,
+    progress: Progress | None = None,
+    reconstruct: bool = False,
+) -> dict[str, Array]:
+    """Restore a model from a file; arguments and errors as for :func:`decode`.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    data = Path(path).read_bytes()
+    if not data:
+        raise InvalidBitstream("the file is empty", offset=0)
+    return decode(
+        data,
+        base=base,
+        dimensions=dimensions,
+        limits=limits,
+        executor=executor,
+        progress=progress,
+        reconstruct=reconstruct,
+    )
+
+
+def open(
+    path: str | os.PathLike[str],
+    *,
+    base: Any = None,
+    dimensions: Mapping[str, Sequence[int]] | None = None,
+    limits: DecodeLimits | None = None,
+) -> Stream:
+    """Open a file for reading single tensors: a mapping from names to arrays, each decoded on access.
+
+    Args:
+        path: the file; only its headers are read.
+        base, dimensions, limits: as for :func:`decode`.
+
+    Raises:
+        InvalidBitstream, UnsupportedBitstream, LimitExceeded: as for :func:`decode`.
+        OSError: the file cannot be read.
+    """
+    old = None
+    if base is not None:
+        with open_source(base) as model:
+            old = read_model(model)
+    return open_stream(path, base=old, dimensions=dimensions, limits=limits)
