@@ -180,6 +180,20 @@ NB_MODULE(_core, m) {
   quantizer("quantize_trellis", &quantize_trellis, "Dependent quantisation; fills `levels`, returns the qp used.");
 
   m.def(
+      "quantize_rd",
+      [](Input<float> weights, Output<int32_t> levels, int64_t rows, int64_t columns, int64_t qp, int scan_order,
+         int qp_density, float lambda_scale, int unary_length, int passes) {
+        if (unary_length < 1 || unary_length > 256 || passes < 1) throw Failure(Status::kBadParameter);
+        const auto quantize = [&](const float* w, int32_t* l, const QuantizerSettings& s, int64_t q) {
+          return quantize_rd(w, l, s, q, unary_length, passes);
+        };
+        return run_quantizer(quantize, std::move(weights), std::move(levels), rows, columns, scan_order, qp, qp_density,
+                             lambda_scale, 0);
+      },
+      "weights"_a, "levels"_a, "rows"_a, "columns"_a, "qp"_a, nb::kw_only(), "scan_order"_a = 0, "qp_density"_a = 2,
+      "lambda_scale"_a = 1.0f, "unary_length"_a = 11, "passes"_a = 1,
+      "Dependent quantisation with the rate of the bins that will be coded; fills `levels`, returns the qp used.");
+  m.def(
       "dequantize_uniform",
       [](Input<int32_t> levels, Output<float> values, float step) {
         expect_size(values.size(), static_cast<int64_t>(levels.size()), "values do not have the size of the levels");

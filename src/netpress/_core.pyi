@@ -77,6 +77,19 @@ def quantize_trellis(
     lambda_scale: float = 0.0,
     rate_unary_length: int = 10,
 ) -> int: ...
+def quantize_rd(
+    weights: npt.NDArray[np.float32],
+    levels: _Levels,
+    rows: int,
+    columns: int,
+    qp: int,
+    *,
+    scan_order: int = 0,
+    qp_density: int = 2,
+    lambda_scale: float = 1.0,
+    unary_length: int = 11,
+    passes: int = 1,
+) -> int: ...
 def dequantize_uniform(levels: _Levels, values: npt.NDArray[np.float32], step: float) -> None: ...
 def dequantize_codebook(
     indexes: _Levels, values: npt.NDArray[np.float32], codebook: _Levels, zero_offset: int, step: float

@@ -15,6 +15,9 @@ DEFAULT_NONWEIGHT_QP = -75
 """qp of biases and batch-norm parameters when only ``qp`` is given: a step of 2.4e-6."""
 
 _REFERENCE_QP = -38
+_DEFAULT_RATE_WEIGHT = 0.25
+_SMALL_UNIT = 65536
+_OTHER_UNARY_LENGTHS_MINUS1 = (0, 2, 5, 19)
 
 # NNCodec's names of options that have another name here.
 _REFERENCE_NAMES = {
@@ -45,7 +48,8 @@ class EncodeConfig:
     gets a step that suits its own spread (see ``netpress.quantize.assign.automatic_qps``)."""
     effort: int = 5
     """1 (fastest) to 9 (smallest). 1-2: no parameter search; 3-4: parameter search; from 5: rate-distortion optimised
-    quantisation and row skipping where it pays; from 7: several unary lengths per tensor; from 8: codebooks where they
+    quantisation, row skipping where it pays; from 6: several unary lengths for tensors of up to 65536 values; from 7: a
+    second pass of rate-distortion optimisation; from 8: several unary lengths for all tensors, codebooks where they
     pay."""
     preset: str = "default"
     """``"default"``, or ``"reference"``: every decision as NNCodec takes it, byte for byte."""
@@ -64,13 +68,14 @@ class EncodeConfig:
     use_dq: bool = True
     """Dependent (trellis) quantisation."""
     lambda_scale: float | None = None
-    """Weight of the rate in the quantiser; 0 switches it off. None: by ``effort``."""
+    """Weight of the rate in the quantiser; 0 switches it off, 1 is the slope of the rate-distortion curve at high rates.
+    None: by ``effort``."""
     codebook_mode: int | None = None
     """0 never, 1 always, 2 where it pays. None: by ``effort``."""
     param_opt: bool | None = None
     """Search the estimator parameters of the contexts. None: by ``effort``."""
-    cabac_unary_length_minus1: int = 10
-    """Greater-than flags per weight, minus one, 0..255."""
+    cabac_unary_length_minus1: int | None = None
+    """Greater-than flags per weight, minus one, 0..255. None: by ``effort``."""
     scan_order: int = 0
     """0 row by row; 1..4 in blocks of 8, 16, 32, 64, which gives entry points."""
     row_skipping: bool | None = None
@@ -168,6 +173,43 @@ class EncodeConfig:
         return self.preset == "reference"
 
     @property
+    def searches_parameters(self) -> bool:
+        """Whether the estimator parameters of the contexts are searched."""
+        return self.effort >= 3 if self.param_opt is None else self.param_opt
+
+    @property
+    def rate_weight(self) -> float:
+        """The ``lambda_scale`` in force."""
+        if self.lambda_scale is not None:
+            return float(self.lambda_scale)
+        return _DEFAULT_RATE_WEIGHT if self.effort >= 5 and self.use_dq else 0.0
+
+    @property
+    def rate_passes(self) -> int:
+        """How often the quantiser runs with the statistics of the pass before."""
+        return 2 if self.effort >= 7 else 1
+
+    @property
+    def uses_codebooks(self) -> int:
+        """The ``codebook_mode`` in force."""
+        return (2 if self.effort >= 8 else 0) if self.codebook_mode is None else self.codebook_mode
+
+    @property
+    def main_unary_length_minus1(self) -> int:
+        """The ``cabac_unary_length_minus1`` in force, or the first that is tried."""
+        if self.cabac_unary_length_minus1 is not None:
+            return self.cabac_unary_length_minus1
+        # The second edition infers 9 where a header has none, which saves a byte.
+        return 9 if self.profile == 1 else 10
+
+    def unary_lengths_minus1(self, size: int) -> tuple[int, ...]:
+        """Return the values of cabac_unary_length_minus1 to try for a data unit of ``size`` values."""
+        main = self.main_unary_length_minus1
+        if self.cabac_unary_length_minus1 is not None or self.effort < (6 if size <= _SMALL_UNIT else 8):
+            return (main,)
+        return (main, *_OTHER_UNARY_LENGTHS_MINUS1)
+
+    @property
     def is_first_edition_1_0(self) -> bool:
         """Whether payloads are those of NNCodec 1.0."""
         variant = self.payload_variant or ("2" if self.is_reference else "1.0")
@@ -200,6 +242,7 @@ class EncodeConfig:
             "codebook_mode": 0,
             "param_opt": True,
             "row_skipping": False,
+            "cabac_unary_length_minus1": 10,
         }
         values = {**defaults, **renamed, "preset": "reference"}
         if not values["nonweight_qp"]:

@@ -5,7 +5,6 @@ Source: ISO/IEC 15938-17, order of units; encoder pipeline of the coding tools.
 
 from __future__ import annotations
 
-import dataclasses
 import io
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Executor
@@ -247,11 +246,3 @@ def _check_names(config: EncodeConfig, prepared: PreparedModel) -> None:
         if name not in known:
             raise InvalidConfig(f"qp_per_tensor names {name!r}, which the model does not have")
 
-
-def resolved(config: EncodeConfig) -> EncodeConfig:
-    """Return the settings with every choice that depends on ``effort`` made."""
-    if config.is_reference:
-        return config
-    lambda_scale = config.lambda_scale if config.lambda_scale is not None else 0.0
-    mode = config.codebook_mode if config.codebook_mode is not None else (2 if config.effort >= 8 else 0)
-    return dataclasses.replace(config, lambda_scale=lambda_scale, codebook_mode=mode)

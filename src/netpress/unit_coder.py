@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from netpress.bitstream import Codebook, CompressedParameterTypes, DataUnit, EntryPoint, MemberRole, PayloadType
+from netpress.bitstream.units import INFERRED_UNARY_LENGTH_MINUS1
 from netpress.config import EncodeConfig
 from netpress.errors import InvalidConfig, InvalidModel
 from netpress.parameters import ParameterKind
@@ -149,7 +150,7 @@ def _quantized(tensor: UnitTensor, config: EncodeConfig) -> _Quantized:
         return _Quantized(tensor, tensor.value.astype(np.int32, copy=False), None, False, None)
     if tensor.levels is not None:
         return _Quantized(tensor, tensor.levels, tensor.qp, bool(tensor.dependent), tensor.codebook)
-    mode = config.codebook_mode or 0
+    mode = config.uses_codebooks
     if mode and tensor.value.size:
         return _with_codebook(tensor, config, always=mode == 1)
     levels, qp = _uniform(tensor, config, tensor.qp, config.use_dq)
@@ -162,8 +163,10 @@ def _uniform(tensor: UnitTensor, config: EncodeConfig, qp: int, dependent: bool)
         qp=qp,
         qp_density=config.qp_density,
         dependent=dependent,
-        lambda_scale=config.lambda_scale or 0.0,
-        rate_unary_length=config.cabac_unary_length_minus1,
+        lambda_scale=config.rate_weight,
+        rate_unary_length=config.main_unary_length_minus1,
+        reference=config.is_reference,
+        passes=config.rate_passes,
         scan_order=config.scan_order,
         name=tensor.name,
     )
@@ -188,7 +191,7 @@ def _with_codebook(tensor: UnitTensor, config: EncodeConfig, *, always: bool) ->
     levels, qp = _uniform(tensor, config, finer, False)
     first_edition_1_0 = config.is_first_edition_1_0
     # NNCodec 2 searches with one greater-than flag less than it codes with.
-    unary_length = config.cabac_unary_length_minus1 + (1 if first_edition_1_0 else 0)
+    unary_length = config.main_unary_length_minus1 + (1 if first_edition_1_0 else 0)
     candidate = codebook_levels(
         levels, unary_length, first_edition_1_0=first_edition_1_0, search=reference
     )
@@ -221,8 +224,7 @@ def _bytes(unit: CodedUnit) -> int:
 
 
 def _search(config: EncodeConfig) -> int:
-    enabled = config.param_opt if config.param_opt is not None else config.effort >= 3
-    if not enabled:
+    if not config.searches_parameters:
         return SEARCH_OFF
     return SEARCH_REFERENCE if config.is_reference else SEARCH_BEST
 
@@ -231,15 +233,14 @@ def _coded(members: list[_Quantized], job: UnitJob, *, block: bool) -> CodedUnit
     config = job.config
     header = _header(members, job, block=block)
     coded = [_coded_levels(member, job) for member in members]
-    unary_length = header.cabac_unary_length_minus1 + 1
     has_parent = bool(header.parent_node_id_present_flag)
 
-    def payload(skip_rows: bool, use_history: bool) -> tuple[bytes, tuple[EntryPoint, ...]]:
+    def payload(unary_length: int, skip_rows: bool, use_history: bool) -> tuple[bytes, tuple[EntryPoint, ...]]:
         return encode_payload(
             coded,
             qp_density=config.qp_density,
             dependent=bool(header.dq_flag),
-            unary_length=unary_length,
+            unary_length=unary_length + 1,
             scan_order=header.scan_order,
             second_edition=config.profile == 1,
             first_edition_1_0=config.is_first_edition_1_0,
@@ -249,17 +250,22 @@ def _coded(members: list[_Quantized], job: UnitJob, *, block: bool) -> CodedUnit
             search=_search(config),
         )
 
-    candidates = [(skip, False) for skip in _row_skipping(members, header, config)]
+    main = config.main_unary_length_minus1
+    flags = [(skip, False) for skip in _row_skipping(members, header, config)]
     if config.hdsp and has_parent and all(m.tensor.history is not None for m in members):
-        candidates += [(skip, True) for skip, _ in candidates]
-    best, points = payload(*candidates[0])
-    for candidate in candidates[1:]:
-        other, other_points = payload(*candidate)
-        if len(other) < len(best):
-            best, points = other, other_points
-    header.entry_points = points
+        flags += [(skip, True) for skip, _ in flags]
+    tried = [(*payload(main, *flag), main, flag) for flag in flags]
+    best = min(tried, key=lambda trial: len(trial[0]))
+    for unary_length in config.unary_lengths_minus1(job.size)[1:]:
+        trial = (*payload(unary_length, *best[3]), unary_length, best[3])
+        # Another length than the inferred one takes a byte in the header.
+        if len(trial[0]) + 1 < len(best[0]) + (best[2] != main):
+            best = trial
+    header.entry_points = best[1]
+    header.cabac_unary_length_minus1 = best[2]
+    header.cabac_unary_length_flag = int(config.is_reference or config.profile != 1 or best[2] != INFERRED_UNARY_LENGTH_MINUS1)
     names = tuple(m.tensor.name for m in members)
-    return CodedUnit(header, best, dict(zip(names, (m.levels for m in members), strict=True)), names)
+    return CodedUnit(header, best[0], dict(zip(names, (m.levels for m in members), strict=True)), names)
 
 
 def _coded_levels(member: _Quantized, job: UnitJob) -> CodedLevels:
@@ -303,7 +309,6 @@ def _header(members: list[_Quantized], job: UnitJob, *, block: bool) -> DataUnit
         PayloadType.BLOCK if block else PayloadType.INT if main.tensor.is_integer else PayloadType.FLOAT
     )
     header.dq_flag = int(main.dependent)
-    header.cabac_unary_length_minus1 = config.cabac_unary_length_minus1
     header.tensor_dimensions = main.tensor.value.shape
     if job.is_block:
         _describe_block(header, members, job, block=block)

@@ -25,6 +25,8 @@ def quantize(
     dependent: bool,
     lambda_scale: float = 0.0,
     rate_unary_length: int = 10,
+    reference: bool = True,
+    passes: int = 1,
     scan_order: int = 0,
     name: str | None = None,
 ) -> tuple[npt.NDArray[np.int32], int]:
@@ -36,7 +38,9 @@ def quantize(
         qp_density: 0..7.
         dependent: trellis search for dependent quantisation, else the nearest level.
         lambda_scale: weight of the rate, 0 for none.
-        rate_unary_length: unary length of the rate model, 0..255.
+        rate_unary_length: cabac_unary_length_minus1, 0..255, for the rate.
+        reference: with a rate, decide as NNCodec does; otherwise the trellis search looks at the bins that will be coded.
+        passes: how often it does so, with the statistics of the pass before.
         scan_order: 0..4.
         name: for errors.
 
@@ -48,19 +52,26 @@ def quantize(
     """
     levels = np.empty(weights.shape, np.int32)
     rows, columns = matrix_shape(weights.shape)
-    function = _core.quantize_trellis if dependent else _core.quantize_uniform
+    arguments = (weights.reshape(-1), levels.reshape(-1), rows, columns, qp)
     try:
-        used = function(
-            weights.reshape(-1),
-            levels.reshape(-1),
-            rows,
-            columns,
-            qp,
-            scan_order=scan_order,
-            qp_density=qp_density,
-            lambda_scale=lambda_scale,
-            rate_unary_length=rate_unary_length,
-        )
+        if dependent and lambda_scale > 0 and not reference:
+            used = _core.quantize_rd(
+                *arguments,
+                scan_order=scan_order,
+                qp_density=qp_density,
+                lambda_scale=lambda_scale,
+                unary_length=rate_unary_length + 1,
+                passes=passes,
+            )
+        else:
+            function = _core.quantize_trellis if dependent else _core.quantize_uniform
+            used = function(
+                *arguments,
+                scan_order=scan_order,
+                qp_density=qp_density,
+                lambda_scale=lambda_scale,
+                rate_unary_length=rate_unary_length,
+            )
     except _core.Failure:
         raise InvalidModel(f"the values are too large for qp {qp} and for every higher one", tensor=name) from None
     return levels, used

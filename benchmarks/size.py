@@ -1,0 +1,119 @@
+"""Sizes at equal settings: netpress's default against NNCodec, on every model of a corpus.
+
+    python benchmarks/size.py --json sizes.json
+
+For each model and qp: the bytes of both at the same qp, whether NNCodec decodes netpress's stream to the same floats,
+and the mean squared error of the weights (netpress's quantiser trades a little error for rate). Needs NETPRESS_PEER and
+NETPRESS_SHARED (see peer.py).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from peer import SHARED, available, run
+from safetensors.numpy import load_file
+
+import netpress
+
+
+def weight_error(original: dict[str, Any], decoded: dict[str, Any]) -> float:
+    """Mean squared error over all weights, relative to their mean square, in dB."""
+    error = signal = 0.0
+    for name, value in original.items():
+        if value.ndim > 1 and value.dtype.kind == "f":
+            error += float(np.sum((value.astype(np.float64) - decoded[name]) ** 2))
+            signal += float(np.sum(value.astype(np.float64) ** 2))
+    return float(10 * np.log10(error / signal)) if error else float("-inf")
+
+
+def same_floats(peer_file: Path, ours: dict[str, Any]) -> bool:
+    """Whether NNCodec decoded the same values; it has no 64-bit integers and no scalars."""
+    theirs = load_file(peer_file)
+    return all(
+        theirs[name].tobytes() == (value.astype(np.int32) if value.dtype.kind in "iu" else value).tobytes()
+        for name, value in ours.items()
+    )
+
+
+def measure(model: Path, qp: int, effort: int, folder: Path) -> dict[str, Any]:
+    """Code one model with both."""
+    original = load_file(model)
+    stream, theirs, decoded = folder / "ours.nnc", folder / "theirs.nnc", folder / "decoded.safetensors"
+    netpress.save(model, stream, qp=qp, effort=effort)
+    ours = netpress.load(stream)
+    row = {
+        "model": model.stem,
+        "qp": qp,
+        "float_bytes": sum(value.nbytes for value in original.values()),
+        "netpress": stream.stat().st_size,
+        "netpress_weight_error_db": weight_error(original, ours),
+    }
+    run("encode", model, theirs, "--qp", str(qp))
+    row["nncodec"] = theirs.stat().st_size
+    row["nncodec_weight_error_db"] = weight_error(original, netpress.load(theirs))
+    run("decode", stream, decoded)
+    row["nncodec_decodes_same_floats"] = same_floats(decoded, ours)
+    return row
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """A Markdown table of the measured rows."""
+    lines = [
+        "| model | float32 bytes | qp | NNCodec | netpress | difference | weight error NNCodec / netpress | NNCodec reads it |",
+        "|---|---:|---:|---:|---:|---:|---:|---|",
+    ]
+    for r in rows:
+        lines.append(
+            f"| {r['model']} | {r['float_bytes']:,} | {r['qp']} | {r['nncodec']:,} | {r['netpress']:,} "
+            f"| {100 * (r['netpress'] / r['nncodec'] - 1):+.2f} % "
+            f"| {r['nncodec_weight_error_db']:.2f} / {r['netpress_weight_error_db']:.2f} dB "
+            f"| {'yes' if r['nncodec_decodes_same_floats'] else 'NO'} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--qp", type=int, nargs="+", default=[-38, -30, -20])
+    parser.add_argument("--effort", type=int, default=5)
+    parser.add_argument("--models", nargs="*", help="stems of the models to run (default: all of the corpus)")
+    parser.add_argument("--json", type=Path, help="write the figures here")
+    arguments = parser.parse_args()
+    if not available():
+        sys.exit("set NETPRESS_PEER and NETPRESS_SHARED: this benchmark compares with NNCodec")
+    models = sorted((SHARED / "corpus").rglob("*.safetensors"), key=lambda path: path.stem)
+    models = [m for m in models if not arguments.models or m.stem in arguments.models]
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for model in models:
+            for qp in arguments.qp:
+                rows.append(measure(model, qp, arguments.effort, Path(folder)))
+                print(table(rows[-1:]).splitlines()[-1], flush=True)
+    result = {
+        "netpress": netpress.__version__,
+        "effort": arguments.effort,
+        "machine": platform.processor() or platform.machine(),
+        "python": platform.python_version(),
+        "commit": subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip(),
+        "rows": rows,
+    }
+    if arguments.json:
+        arguments.json.write_text(json.dumps(result, indent=1) + "\n")
+    print()
+    print(table(rows))
+    larger = [r for r in rows if r["netpress"] > r["nncodec"]]
+    print(f"\nlarger than NNCodec: {len(larger)} of {len(rows)}")
+
+
+if __name__ == "__main__":
+    main()
