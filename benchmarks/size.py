@@ -104,7 +104,9 @@ def main() -> None:
         "effort": arguments.effort,
         "machine": platform.processor() or platform.machine(),
         "python": platform.python_version(),
-        "commit": subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip(),
+        "commit": subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True
+        ).stdout.strip(),
         "rows": rows,
     }
     if arguments.json:

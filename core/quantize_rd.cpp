@@ -82,12 +82,10 @@ void search(const float* weights, int32_t* levels, int64_t count, double recipro
   cost[0] = 0;
   rd_forward(weights, count, reciprocal, rates, cost, decisions.data());
   unsigned state = static_cast<unsigned>(std::min_element(cost, cost + 8) - cost);
-  constexpr uint8_t kEvenSource[8] = {0, 2, 4, 6, 7, 5, 3, 1};
-  constexpr uint8_t kOddSource[8] = {4, 6, 0, 2, 3, 1, 7, 5};
   for (int64_t i = count - 1; i >= 0; --i) {
     const RdDecision decision = decisions[static_cast<size_t>(i)];
     const bool odd = decision.odd >> state & 1;
-    const unsigned source = odd ? kOddSource[state] : kEvenSource[state];
+    const unsigned source = static_cast<unsigned>(odd ? kOddSource[state] : kEvenSource[state]);
     int64_t level = 0;
     if (odd || !(decision.zero >> source & 1)) {
       const double original = (reciprocal * weights[i]) * (weights[i] < 0 ? -1 : 1);

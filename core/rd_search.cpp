@@ -13,10 +13,6 @@ namespace netpress {
 
 namespace {
 
-// States from which each state is reached by an integer of even and of odd parity.
-constexpr int kEvenSource[8] = {0, 2, 4, 6, 7, 5, 3, 1};
-constexpr int kOddSource[8] = {4, 6, 0, 2, 3, 1, 7, 5};
-
 constexpr int64_t kRebase = 64;  // weights after which the smallest cost is taken off all costs
 
 // Distortion and magnitude rate of the four candidate levels around a weight, by level modulo 4.

@@ -7,6 +7,10 @@ namespace netpress {
 
 inline constexpr uint8_t kNextState[8][2] = {{0, 2}, {7, 5}, {1, 3}, {6, 4}, {2, 0}, {5, 7}, {3, 1}, {4, 6}};
 
+// States from which each state is reached by an integer of even and of odd parity.
+inline constexpr int kEvenSource[8] = {0, 2, 4, 6, 7, 5, 3, 1};
+inline constexpr int kOddSource[8] = {4, 6, 0, 2, 3, 1, 7, 5};
+
 // State after `count` zeros; the zero transition has cycles of length 1, 2 and 4.
 inline unsigned after_zeros(unsigned state, uint64_t count) {
   for (uint64_t i = 0; i < (count & 3); ++i) state = kNextState[state][0];

@@ -13,11 +13,12 @@ import numpy.typing as npt
 
 from netpress.config import EncodeConfig
 from netpress.decoder import BytesLike, Decoder, read_record, read_units
-from netpress.encoder import Encoder, Progress
+from netpress.encoder import Encoder
 from netpress.errors import InvalidBitstream
 from netpress.files import atomic_writer
 from netpress.formats import open_source
 from netpress.limits import DecodeLimits
+from netpress.parallel import Progress
 from netpress.record import Record
 from netpress.restore import outputs_of, reconstructed_outputs
 from netpress.stream import Stream, open_stream

@@ -14,10 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from netpress.bitstream import DataUnit, MemberRole, PayloadType, Topology, Unit, UnitReader, payload_members
-from netpress.encoder import Progress
 from netpress.errors import BaseMismatch, InvalidBitstream, InvalidModel, LimitExceeded
 from netpress.limits import DecodeLimits
-from netpress.parallel import ordered_map
+from netpress.parallel import Progress, ordered_map
 from netpress.payload import DecodedLevels, decode_payload
 from netpress.quantize.levels import dequantize
 from netpress.record import Record
@@ -205,8 +204,8 @@ def read_units(
         ):
             if value > bound:
                 raise LimitExceeded(
-                    f"the stream claims more than DecodeLimits.{limit} allows ({value} > {bound}); raise it if you trust "
-                    "the source",
+                    f"the stream claims more than DecodeLimits.{limit} allows ({value} > {bound}); raise it if you "
+                    "trust the source",
                     limit=limit,
                     unit=unit.index,
                     offset=unit.offset,
@@ -277,7 +276,9 @@ def decode_first_edition(
 ) -> list[DecodedUnit]:
     """Decode the data units of a profile-0 stream, whose payloads come in two variants that nothing tells apart.
 
-    All are read as NNCodec 1.0 writes them; if one fails, all are read as NNCodec 2 does. Source: first-edition payloads.
+    All are read as NNCodec 1.0 writes them; if one fails, all are read as NNCodec 2 does.
+
+    Source: first-edition payloads.
 
     Raises:
         InvalidBitstream: both readings fail; the error is that of the first.

@@ -6,29 +6,24 @@ Source: ISO/IEC 15938-17, order of units; encoder pipeline of the coding tools.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import Executor
 from typing import Any
-
-import numpy as np
 
 from netpress.bitstream import ByteSink, ModelParameterSet, Start, Topology, UnitWriter
 from netpress.config import DEFAULT_NONWEIGHT_QP, EncodeConfig
 from netpress.errors import InvalidConfig
 from netpress.formats import open_source
 from netpress.model import PreparedModel, StreamUnit, prepare_model
-from netpress.parallel import ordered_map
-from netpress.parameters import Parameter, ParameterKind
-from netpress.quantize.assign import assign_qps, automatic_qps, bit_depth_qps, check_qps
+from netpress.parallel import Progress, ordered_map
+from netpress.parameters import ParameterKind
+from netpress.quantize.assign import assign_qps, automatic_qps, bit_depth_qps, check_qps, mean_weight_size
 from netpress.quantize.step_size import qp_range
 from netpress.record import Record
 from netpress.unit_coder import CodedUnit, UnitJob, UnitTensor, code_unit
 from netpress.updates.state import UpdateState
 
-__all__ = ["Encoder", "Progress"]
-
-Progress = Callable[[int, int, str], None]
-"""Called with values done, values in all, and the name of the tensor just finished."""
+__all__ = ["Encoder"]
 
 
 class Encoder:
@@ -124,14 +119,17 @@ class Encoder:
     ) -> Iterator[CodedUnit]:
         """Code all data units, in order."""
         qps = self._qps(prepared, spreads)
-        jobs = [self._job(unit, qps, update) for unit in prepared.units]
-        total = sum(job.size for job in jobs)
+        mean = mean_weight_size(prepared.parameters)
+        # Made as the workers take them, so that only the tensors under way are in memory.
+        jobs = (self._job(unit, qps, update, mean) for unit in prepared.units)
+        total = sum(p.size for p in prepared.parameters)
         done = 0
-        for job, units in zip(jobs, ordered_map(code_unit, jobs, executor=executor), strict=True):
+        results = ordered_map(code_unit, jobs, executor=executor, size=lambda job: job.size)
+        for stream_unit, units in zip(prepared.units, results, strict=True):
             yield from units
-            done += job.size
+            done += sum(p.size for _, p in stream_unit.members)
             if progress is not None:
-                progress(done, total, job.tensors[-1].name)
+                progress(done, total, stream_unit.members[-1][1].name)
 
     @property
     def _leaves_out_zeros(self) -> bool:
@@ -160,7 +158,7 @@ class Encoder:
         for name, levels in unit.levels.items():
             self.state.update(name, levels, unit.header.parameter_id, in_update=self.config.differences)
 
-    def _job(self, unit: StreamUnit, qps: dict[str, int], update: bool) -> UnitJob:
+    def _job(self, unit: StreamUnit, qps: dict[str, int | None], update: bool, mean: float) -> UnitJob:
         config, state = self.config, self.state
         tensors = [
             UnitTensor(
@@ -176,59 +174,61 @@ class Encoder:
             for role, p in unit.members
         ]
         leader = unit.weight.name
-        job = UnitJob(tensors, config, dimensions=unit.block.dimensions if unit.block else None)
+        dimensions = unit.block.dimensions if unit.block else None
+        job = UnitJob(tensors, config, dimensions=dimensions, mean_weight_size=mean)
         if config.profile == 1 and (config.is_reference or config.signals_parents):
             job.depth = state.depths.get(leader, 0) + 1 if update else 0
             job.temporal = config.tca and config.differences and leader in state.levels
         return job
 
-    def _qps(self, prepared: PreparedModel, spreads: Any) -> dict[str, int]:
+    def _qps(self, prepared: PreparedModel, spreads: Any) -> dict[str, int | None]:
+        """Return the qp of every tensor; None where it is to be chosen from the values."""
         config = self.config
         parameters = prepared.parameters
-        decomposed = {
-            u.block.weight: (u.block.weight + "_G", u.block.weight + "_H")
-            for u in prepared.units
-            if u.block is not None and u.block.is_decomposed
-        }
+        _check_names(config, prepared)
+        qps: dict[str, int | None]
         if config.bit_depth is not None:
-            qps = bit_depth_qps(
-                parameters, bits=config.bit_depth, qp_density=config.qp_density, reference=config.is_reference
+            return dict(
+                bit_depth_qps(
+                    parameters, bits=config.bit_depth, qp_density=config.qp_density, reference=config.is_reference
+                )
             )
-        elif config.qp is None:
-            qps = self._automatic_qps(parameters, spreads)
+        if config.qp is None:
+            qps = dict.fromkeys((p.name for p in parameters), None)
+            if spreads is not None:
+                qps.update({n: qp for n, qp in self._qps_of_new_values(spreads).items() if n in qps})
             if config.nonweight_qp is not None:
-                others = {p.name for p in parameters if p.kind is not ParameterKind.WEIGHT}
-                qps.update(dict.fromkeys(others & qps.keys(), config.nonweight_qp))
+                others = (p.name for p in parameters if p.kind is not ParameterKind.WEIGHT)
+                qps.update(dict.fromkeys(others, config.nonweight_qp))
             qps.update({n: qp for n, qp in (config.qp_per_tensor or {}).items() if n in qps})
         else:
-            qps = assign_qps(
-                parameters,
-                qp=config.qp,
-                qp_density=config.qp_density,
-                nonweight_qp=config.nonweight_qp or default_nonweight_qp(config),
-                qp_per_tensor=config.qp_per_tensor,
-                optimize_qp=config.optimize_qp,
-                decomposed=decomposed,
+            qps = dict(
+                assign_qps(
+                    parameters,
+                    qp=config.qp,
+                    qp_density=config.qp_density,
+                    nonweight_qp=config.nonweight_qp or default_nonweight_qp(config),
+                    qp_per_tensor=config.qp_per_tensor,
+                    optimize_qp=config.optimize_qp,
+                    decomposed=_decomposed(prepared),
+                )
             )
-        _check_names(config, prepared)
-        floats = {p.name: qps[p.name] for p in parameters if p.value.dtype != np.int32}
-        if config.bit_depth is None:
-            check_qps(floats, config.qp_density, config.base_qp)
-        return {p.name: qps.get(p.name, 0) for p in parameters}
-
-
-    def _automatic_qps(self, parameters: list[Parameter], spreads: Any) -> dict[str, int]:
-        """qps from the spread of each tensor; of an update, from that of the new values."""
-        options: dict[str, Any] = {
-            "qp_density": self.config.qp_density,
-            "dependent": self.config.use_dq,
-            "base_qp": self.config.base_qp,
-        }
-        qps = automatic_qps(parameters, **options)
-        if spreads is not None:
-            new = prepare_model(open_source(spreads), self.config)
-            qps.update({n: qp for n, qp in automatic_qps(new.parameters, **options).items() if n in qps})
+        fixed = {p.name: qp for p in parameters if (qp := qps[p.name]) is not None and not p.is_integer}
+        check_qps(fixed, config.qp_density, config.base_qp)
         return qps
+
+    def _qps_of_new_values(self, spreads: Any) -> dict[str, int]:
+        """An update is coded as finely as its new values would be, whatever the spread of the differences."""
+        config = self.config
+        new = prepare_model(open_source(spreads), config)
+        return automatic_qps(
+            new.parameters, qp_density=config.qp_density, dependent=config.use_dq, base_qp=config.base_qp
+        )
+
+
+def _decomposed(prepared: PreparedModel) -> dict[str, tuple[str, str]]:
+    blocks = [unit.block for unit in prepared.units if unit.block is not None and unit.block.is_decomposed]
+    return {block.weight: (block.weight + "_G", block.weight + "_H") for block in blocks}
 
 
 def default_nonweight_qp(config: EncodeConfig) -> int:

@@ -1,6 +1,6 @@
 """Every error that netpress raises on bad input.
 
-All of them derive from :class:`NetpressError`; a caller that catches that one class never sees a traceback for bad data.
+All of them derive from :class:`NetpressError`; a caller that catches that class never sees a traceback for bad data.
 """
 
 from __future__ import annotations

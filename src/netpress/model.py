@@ -6,13 +6,14 @@ What the syntax cannot say about a tensor goes into the :class:`netpress.record.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from netpress.bitstream import CompressedParameterTypes, MemberRole, member_roles
+from netpress.bitstream import MemberRole
 from netpress.config import EncodeConfig
 from netpress.errors import InvalidModel
 from netpress.formats import Source
@@ -95,12 +96,12 @@ def prepare_model(source: Source, config: EncodeConfig) -> PreparedModel:
         parameter_id += name not in second_factors
         if config.is_reference and source.origin == "torch" and _COUNTER in name:
             continue
-        value = source.load(name)
-        kind = _reference_kind(name, value) if config.is_reference and source.origin == "torch" else source.kind(name)
+        shape = source.shape(name)
+        kind = _reference_kind(name, shape) if config.is_reference and source.origin == "torch" else source.kind(name)
         stream_name = name if config.is_reference or name in factors else _stream_name(name, used)
         if stream_name != name:
             notes.names[stream_name] = name
-        parameters.extend(_stream_tensors(stream_name, value, kind, parameter_id, notes, used))
+        parameters.extend(_stream_tensors(source, name, stream_name, kind, parameter_id, notes, used))
     if not parameters:
         raise InvalidModel("the model holds no tensors")
     if config.sparsity > 0:
@@ -127,39 +128,56 @@ def _stream_name(name: str, used: set[str]) -> str:
 
 
 def _stream_tensors(
-    name: str, value: npt.NDArray[Any], kind: ParameterKind, parameter_id: int, notes: _Notes, used: set[str]
+    source: Source,
+    original: str,
+    name: str,
+    kind: ParameterKind,
+    parameter_id: int,
+    notes: _Notes,
+    used: set[str],
 ) -> list[Parameter]:
-    if value.ndim == 0:
+    """Return a tensor as the stream will carry it (wide integers become two); values are loaded when they are needed."""
+    shape, dtype = source.shape(original), source.dtype(original)
+    if not shape:
         notes.scalars.append(name)
-        value = value.reshape(1)
-    elif value.size == 0 and value.ndim > 1:
+        shape = (1,)
+    elif 0 in shape and len(shape) > 1:
         # Other decoders divide by the row length.
-        notes.shapes[name] = value.shape
-        value = value.reshape(0)
-    if value.dtype.kind not in "biu":
-        converted = _single_precision(name, value)
-        if value.dtype != np.float32:
-            notes.types[name] = value.dtype.name
-        return [Parameter(name, converted, kind, parameter_id)]
-    if value.dtype != np.int32:
-        notes.types[name] = value.dtype.name
-    if value.dtype == np.uint32:
-        return [Parameter(name, value.view(np.int32), kind, parameter_id)]
-    if value.dtype in (np.int64, np.uint64) and value.size and not _fits_int32(value):
+        notes.shapes[name] = shape
+        shape = (0,)
+    is_integer = dtype.kind in "biu"
+    if dtype != (np.int32 if is_integer else np.float32):
+        notes.types[name] = dtype.name
+
+    def later(stream_name: str, convert: Callable[[npt.NDArray[Any]], npt.NDArray[Any]]) -> Parameter:
+        def read() -> npt.NDArray[Any]:
+            return convert(source.load(original).reshape(shape))
+
+        return Parameter(stream_name, read, kind, parameter_id, shape=shape, is_integer=is_integer)
+
+    if not is_integer:
+        return [later(name, lambda value: _single_precision(original, value))]
+    if dtype == np.uint32:
+        return [later(name, lambda value: value.view(np.int32))]
+    if dtype.itemsize == 8 and not _fits_int32(source.load(original)):
         upper_name = name + ".upper"
         while upper_name in used:
             upper_name += "~"
         used.add(upper_name)
         notes.upper_words[upper_name] = name
-        halves = np.ascontiguousarray(value).view(np.uint64)
-        lower = (halves & np.uint64(0xFFFFFFFF)).astype(np.uint32).view(np.int32)
-        upper = (halves >> np.uint64(32)).astype(np.uint32).view(np.int32)
-        return [Parameter(name, lower, kind, parameter_id), Parameter(upper_name, upper, kind, parameter_id)]
-    return [Parameter(name, value.astype(np.int32, copy=False), kind, parameter_id)]
+        return [later(name, lambda value: _word(value, 0)), later(upper_name, lambda value: _word(value, 32))]
+    return [later(name, lambda value: value.astype(np.int32, copy=False))]
+
+
+def _word(value: npt.NDArray[Any], shift: int) -> npt.NDArray[np.int32]:
+    """The lower (shift 0) or upper (shift 32) half of 64-bit integers."""
+    bits = np.ascontiguousarray(value).view(np.uint64)
+    word: npt.NDArray[np.uint32] = (bits >> np.uint64(shift)).astype(np.uint32)  # keeps the lower half
+    return word.view(np.int32)
 
 
 def _fits_int32(value: npt.NDArray[Any]) -> bool:
-    return int(value.min()) >= -(2**31) and int(value.max()) < 2**31
+    return value.size == 0 or int(value.min()) >= -(2**31) and int(value.max()) < 2**31
 
 
 def _single_precision(name: str, value: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
@@ -177,11 +195,11 @@ def _single_precision(name: str, value: npt.NDArray[Any]) -> npt.NDArray[np.floa
         return value.astype(np.float32, copy=False)
 
 
-def _reference_kind(name: str, value: npt.NDArray[Any]) -> ParameterKind:
+def _reference_kind(name: str, shape: tuple[int, ...]) -> ParameterKind:
     """Role of a tensor of a torch module as NNCodec sees it: by substrings of the name."""
-    if value.ndim > 1:
+    if len(shape) > 1:
         return ParameterKind.WEIGHT
-    if value.ndim == 1:
+    if len(shape) == 1:
         for part, kind in (
             (".bias", ParameterKind.BIAS),
             (".running_mean", ParameterKind.BN_MEAN),
@@ -196,20 +214,17 @@ def _reference_kind(name: str, value: npt.NDArray[Any]) -> ParameterKind:
 
 
 def _sparsified(parameters: list[Parameter], config: EncodeConfig) -> list[Parameter]:
-    if config.qp is None:
-        # Without a main qp there is no step that would zero weights anyway; only the target counts.
-        steps = 0.0
-    else:
-        steps = step_size(config.qp, config.qp_density)
+    # Without a main qp there is no step that would zero weights anyway; only the target counts.
+    steps = 0.0 if config.qp is None else step_size(config.qp, config.qp_density)
     return sparsify.sparsify(
         parameters, steps=steps, sparsity=config.sparsity, structured_gain=config.struct_spars_factor
     )
 
 
 def _foldable(source: Source, parameters: list[Parameter]) -> list[Block]:
-    shapes = {p.name: p.value.shape for p in parameters}
+    shapes = {p.name: p.shape for p in parameters}
     kinds = {p.name: p.kind for p in parameters}
-    values = {p.name: p.value for p in parameters}
+    values = {p.name: p.value for p in parameters if len(p.shape) == 1}
     return find_blocks(shapes, kinds, source.torch_module, values=values)
 
 
@@ -223,14 +238,14 @@ def _grouped(
         for name, kind in _member_kinds(block):
             if name not in by_name:
                 raise InvalidModel(f"its block names {name!r}, which the model does not have", tensor=block.weight)
-            by_name[name] = dataclasses.replace(by_name[name], kind=kind)
+            by_name[name] = by_name[name].with_kind(kind)
         if config.fold_batch_norm and block.has_batch_norm:
             folded, created = batch_norm.fold_block(block, {n: by_name[n].value for n, _ in _member_kinds(block)})
             notes.folded.append((block, folded))
             scaling_id = by_name[block.scaling or str(block.bn_gamma)].parameter_id
             bias_id = by_name[block.bias or str(block.bn_beta)].parameter_id
-            for name in (block.bn_beta, block.bn_gamma, block.bn_mean, block.bn_var):
-                del by_name[str(name)]
+            for member in (block.bn_beta, block.bn_gamma, block.bn_mean, block.bn_var):
+                del by_name[str(member)]
             for name, value in created.items():
                 is_scaling = name == folded.scaling
                 kind = ParameterKind.LOCAL_SCALING if is_scaling else ParameterKind.BIAS
@@ -308,16 +323,18 @@ def _units(parameters: list[Parameter], blocks: list[Block]) -> list[StreamUnit]
 def _check_block(block: Block, members: list[tuple[MemberRole, Parameter]]) -> None:
     weight = next(p for role, p in members if role in (MemberRole.WEIGHT, MemberRole.G))
     if block.dimensions is not None:
-        g, h = (next(p for role, p in members if role is r).value for r in (MemberRole.G, MemberRole.H))
-        size = int(np.prod(block.dimensions, dtype=np.int64))
-        if g.ndim != 2 or h.ndim != 2 or g.shape[1] != h.shape[0] or g.shape[0] * h.shape[1] != size:
-            raise InvalidModel(f"factors {g.shape} and {h.shape} do not make a weight {block.dimensions}", tensor=block.weight)
-    rows = block.dimensions[0] if block.dimensions is not None else weight.value.shape[0]
+        g, h = (next(p for role, p in members if role is r).shape for r in (MemberRole.G, MemberRole.H))
+        size = math.prod(block.dimensions)
+        if len(g) != 2 or len(h) != 2 or g[1] != h[0] or g[0] * h[1] != size:
+            raise InvalidModel(
+                f"factors {g} and {h} do not make a weight {block.dimensions}", tensor=block.weight
+            )
+    rows = block.dimensions[0] if block.dimensions is not None else weight.shape[0]
     if len(members) < 2:
         raise InvalidModel("a block needs two members at least", tensor=block.weight)
     for role, member in members:
-        if not role.is_weight and member.value.shape != (rows,):
-            raise InvalidModel(f"has shape {member.value.shape}, but its block needs ({rows},)", tensor=member.name)
+        if not role.is_weight and member.shape != (rows,):
+            raise InvalidModel(f"has shape {member.shape}, but its block needs ({rows},)", tensor=member.name)
 
 
 def _record(names: Sequence[str], notes: _Notes, original_order: list[str]) -> Record:

@@ -8,46 +8,66 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import TypeVar
 
-__all__ = ["ordered_map"]
+__all__ = ["Progress", "ordered_map"]
+
+_VALUES_AHEAD = 1 << 24
+
+Progress = Callable[[int, int, str], None]
+"""Called with values done, values in all, and the name of the tensor just finished."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
 def ordered_map(
-    function: Callable[[Item], Result], items: Iterable[Item], *, executor: Executor | None = None, window: int | None = None
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    *,
+    executor: Executor | None = None,
+    size: Callable[[Item], int] | None = None,
 ) -> Iterator[Result]:
     """Yield ``function(item)`` for every item, in order, computing ahead on all cores.
 
     Args:
         function: pure; for an executor of processes or machines it and its items have to be picklable.
-        items: taken one by one, never more than ``window`` ahead of what has been yielded.
+        items: taken one by one, as workers need them.
         executor: any :class:`concurrent.futures.Executor`; None makes a pool of threads for this call, as many as there
             are cores (the environment variable ``NETPRESS_THREADS`` sets another number).
-        window: items under way at once; twice the number of workers by default.
+        size: number of values in an item. Items are taken ahead up to four per worker, but no more than one per worker
+            once they hold 2**24 values together, so that large items do not pile up in memory.
 
     An exception of ``function`` is raised at its place; what was not started yet is cancelled.
     """
-    workers = _thread_count()
+    workers = _worker_count(executor)
     if executor is None and workers == 1:
         yield from map(function, items)
         return
     own = ThreadPoolExecutor(workers, thread_name_prefix="netpress") if executor is None else None
     pool: Executor = executor or own  # type: ignore[assignment]
-    limit = window or 2 * max(workers, int(getattr(pool, "_max_workers", 1) or 1))
-    pending: collections.deque[Future[Result]] = collections.deque()
+    pending: collections.deque[tuple[Future[Result], int]] = collections.deque()
+    values = 0
     try:
         for item in items:
-            pending.append(pool.submit(function, item))
-            if len(pending) >= limit:
-                yield pending.popleft().result()
+            weight = size(item) if size is not None else 0
+            pending.append((pool.submit(function, item), weight))
+            values += weight
+            del item
+            while len(pending) >= 4 * workers or (values > _VALUES_AHEAD and len(pending) > workers):
+                future, weight = pending.popleft()
+                values -= weight
+                yield future.result()
         while pending:
-            yield pending.popleft().result()
+            yield pending.popleft()[0].result()
     finally:
-        for future in pending:
+        for future, _ in pending:
             future.cancel()
         if own is not None:
             own.shutdown(wait=True, cancel_futures=True)
+
+
+def _worker_count(executor: Executor | None) -> int:
+    known = getattr(executor, "_max_workers", None)
+    return known if isinstance(known, int) and known > 0 else _thread_count()
 
 
 def _thread_count() -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import math
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -26,17 +28,60 @@ class ParameterKind(enum.Enum):
     UNSPECIFIED = "unspecified"
 
 
-@dataclasses.dataclass(slots=True)
 class Parameter:
-    """One named array of a model.
+    """One named array of a model, which may be loaded only when its value is asked for.
 
-    ``value`` is float32 or int32 once it reaches the quantisers. ``parameter_id`` is the position in the model.
+    Args:
+        name: name in the stream.
+        value: the array, or a function that returns it; then ``shape`` and ``is_integer`` have to be given.
+        kind: role in the model.
+        parameter_id: position in the model.
+        shape: shape of the array.
+        is_integer: whether it is coded without loss, as int32.
     """
 
-    name: str
-    value: npt.NDArray[np.generic]
-    kind: ParameterKind
-    parameter_id: int
+    __slots__ = ("_value", "is_integer", "kind", "name", "parameter_id", "shape")
+
+    def __init__(
+        self,
+        name: str,
+        value: npt.NDArray[np.generic] | Callable[[], npt.NDArray[np.generic]],
+        kind: ParameterKind,
+        parameter_id: int,
+        *,
+        shape: tuple[int, ...] | None = None,
+        is_integer: bool | None = None,
+    ) -> None:
+        if not callable(value):
+            shape, is_integer = value.shape, value.dtype.kind in "biu"
+        if shape is None or is_integer is None:
+            raise TypeError("a parameter that is loaded later needs its shape and kind of type")
+        self._value = value
+        self.name = name
+        self.kind = kind
+        self.parameter_id = parameter_id
+        self.shape = shape
+        self.is_integer = is_integer
+
+    @property
+    def value(self) -> npt.NDArray[np.generic]:
+        """The array; loaded anew by each access if it is not in memory."""
+        return self._value() if callable(self._value) else self._value
+
+    @property
+    def size(self) -> int:
+        """Number of values."""
+        return math.prod(self.shape)
+
+    def with_kind(self, kind: ParameterKind) -> Parameter:
+        """Return the same parameter in another role."""
+        return Parameter(
+            self.name, self._value, kind, self.parameter_id, shape=self.shape, is_integer=self.is_integer
+        )
+
+    def with_value(self, value: npt.NDArray[np.generic]) -> Parameter:
+        """Return a parameter with another array."""
+        return Parameter(self.name, value, self.kind, self.parameter_id)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -54,8 +54,8 @@ class CodedLevels:
     """One tensor of a data unit as the payload coder takes it.
 
     ``levels`` are C-contiguous int32 of any shape (for a codebook: index less zero offset); ``qp`` is relative to the
-    base qp, None for integers. ``codebook`` is its size and zero offset, (0, 0) without one. ``base`` are the integers of
-    the update before, ``history`` is 1 where an earlier update was not zero; both have the size of ``levels``.
+    base qp, None for integers. ``codebook`` is its size and zero offset, (0, 0) without one. ``base`` are the integers
+    of the update before, ``history`` is 1 where an earlier update was not zero; both have the size of ``levels``.
     """
 
     levels: Levels
@@ -195,7 +195,9 @@ def decode_payload(
             # NNCodec 1.0 writes wrong entry points into blocks; the integers are right when read in sequence.
             if observed != member.entry_points and not (header.is_block and not second_edition):
                 raise InvalidBitstream(
-                    f"the entry points of tensor {member.name!r} do not fit its payload", unit=unit.index, offset=unit.offset
+                    f"the entry points of tensor {member.name!r} do not fit its payload",
+                    unit=unit.index,
+                    offset=unit.offset,
                 )
             result.append(DecodedLevels(member, levels, qp, history_used, rows_skipped))
         decoder.finish()

@@ -1,8 +1,9 @@
 """The record: what decoding restores beyond the standard's fields.
 
-The syntax carries float32 and int32 tensors with at least one dimension. Types, scalars, empty tensors, unusual names,
-folded batch norms and wide integers are noted in a short text that travels in the topology unit, which other decoders
-ignore. A model of plain float32 and int32 tensors needs no record at all. The format is described in ``docs/record.md``.
+The syntax carries float32 and int32 tensors with at least one dimension. Types, scalars, empty tensors, unusual
+names, folded batch norms and wide integers are noted in a short text that travels in the topology unit, which other
+decoders ignore. A model of plain float32 and int32 tensors needs no record at all. The format is described in
+``docs/record.md``.
 """
 
 from __future__ import annotations
@@ -211,7 +212,8 @@ def _cast(value: Array, dtype: np.dtype[Any], upper: Array | None) -> Array:
             if upper.shape != value.shape or dtype.itemsize != 8:
                 raise InvalidBitstream("the two halves of a wide integer tensor do not fit each other")
             wide = value.view(np.uint32).astype(np.uint64) | upper.view(np.uint32).astype(np.uint64) << np.uint64(32)
-            return wide.view(dtype)
+            restored: Array = wide.view(dtype)
+            return restored
         if dtype == np.uint32:
             return value.view(np.uint32)
     return value.astype(dtype)
@@ -221,7 +223,8 @@ def _dtype(name: str) -> np.dtype[Any]:
     if name in ("bool", "int8", "uint8", "int16", "uint16", "uint32", "int64", "uint64", "float16", "float64"):
         return np.dtype(name)
     if name.startswith(("bfloat16", "float8_")) and hasattr(ml_dtypes, name):
-        return np.dtype(getattr(ml_dtypes, name))
+        dtype: np.dtype[Any] = np.dtype(getattr(ml_dtypes, name))
+        return dtype
     raise ValueError(f"type {name!r} is not known")
 
 
@@ -296,4 +299,3 @@ def _positions(text: str) -> list[int]:
             raise ValueError("too many positions")
         result.extend(values)
     return result
-

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import mmap
 import os
@@ -14,7 +15,17 @@ import numpy as np
 import numpy.typing as npt
 
 from netpress import _core
-from netpress.bitstream import DataUnit, Member, PayloadType, TracedElement, Unit, UnitReader, payload_members, trace_stream
+from netpress.bitstream import (
+    DataUnit,
+    Member,
+    MemberRole,
+    PayloadType,
+    TracedElement,
+    Unit,
+    UnitReader,
+    payload_members,
+    trace_stream,
+)
 from netpress.decoder import (
     BytesLike,
     decode_first_edition,
@@ -38,7 +49,7 @@ _BLOCK_EDGES = {1: 8, 2: 16, 3: 32, 4: 64}
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TensorInfo:
-    """One tensor as it is coded.
+    """One tensor as it is coded, with the name, shape and type that it is restored to.
 
     ``kind`` is "uniform", "dependent", "codebook", "integer" or "raw"; ``qp`` and ``step`` are None where the payload
     does not start with them. Bytes of a data unit of several tensors are those of its weight; the others have 0.
@@ -60,19 +71,24 @@ class TensorInfo:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class StreamInfo:
-    """What the headers of a stream say. ``settings`` is what the encoder noted down."""
+    """What the headers of a stream say.
+
+    ``elements`` and ``original_bytes`` count the values and bytes of the restored model; ``tensors`` is what is coded.
+    """
 
     bytes: int
     profile: int
     units: int
     elements: int
+    original_bytes: int
     tensors: tuple[TensorInfo, ...]
-    settings: dict[str, Any]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the same as dictionaries and lists, ready for JSON."""
         result = dataclasses.asdict(self)
-        result["tensors"] = [{**tensor, "shape": list(tensor["shape"]), "tools": list(tensor["tools"])} for tensor in result["tensors"]]
+        result["tensors"] = [
+            {**tensor, "shape": list(tensor["shape"]), "tools": list(tensor["tools"])} for tensor in result["tensors"]
+        ]
         return result
 
 
@@ -171,20 +187,30 @@ class Stream(Mapping[str, Array]):
 
     def info(self) -> StreamInfo:
         """Return sizes and tools of all tensors; decodes nothing but a qp."""
-        named = {o.sources[0]: o.name for o in self._outputs.values() if len(o.sources) == 1}
-        tensors = tuple(
-            _tensor_info(unit, member, named.get(i, member.name), self._record.types.get(i))
+        record = self._record
+        named = {
+            o.sources[0]: o.name for o in self._outputs.values() if len(set(o.sources) - set(record.upper_words)) == 1
+        }
+        infos = {
+            i: _tensor_info(unit, member, named.get(i, member.name), i, record)
             for i, (unit, member) in enumerate(self._members)
-        )
+        }
+        for upper, lower in record.upper_words.items():
+            infos[lower] = _with_upper_words(infos[lower], infos.pop(upper))
         units = self.units()
         return StreamInfo(
             bytes=self._data.nbytes,
             profile=units[0].general_profile_idc if units else 0,
             units=len(units),
-            elements=sum(member.size for _, member in self._members),
-            tensors=tensors,
-            settings={},
+            elements=sum(self._members[o.sources[0]][1].size for o in self._outputs.values()),
+            original_bytes=sum(self._original_bytes(o) for o in self._outputs.values()),
+            tensors=tuple(infos.values()),
         )
+
+    def _original_bytes(self, output: Output) -> int:
+        """Bytes of a restored tensor."""
+        unit, member = self._members[output.sources[0]]
+        return member.size * np.dtype(_dtype_name(unit, output.sources[0], self._record)).itemsize
 
     def close(self) -> None:
         """Close the file; arrays that were decoded stay valid. Can be called more than once."""
@@ -224,11 +250,9 @@ def open_stream(
 
 
 def _close(mapped: mmap.mmap) -> None:
-    try:
+    # A unit that the caller kept still points into the map, which then closes with it.
+    with contextlib.suppress(BufferError):
         mapped.close()
-    except BufferError:
-        # A unit that the caller kept still points into the map, which then closes with it.
-        pass
 
 
 def _is_first_edition_1_0(units: list[Unit]) -> bool:
@@ -243,31 +267,42 @@ def _is_first_edition_1_0(units: list[Unit]) -> bool:
     return True
 
 
-def _tensor_info(unit: Unit, member: Member, name: str, type_name: str | None) -> TensorInfo:
+def _tensor_info(unit: Unit, member: Member, name: str, position: int, record: Record) -> TensorInfo:
     header = header_of(unit)
-    payload_type = header.nnr_compressed_data_unit_payload_type
-    carries_bytes = member.role.is_weight and member.role.value != "h" or not header.is_block
+    carries_bytes = (member.role.is_weight and member.role is not MemberRole.H) or not header.is_block
     payload_bytes = len(unit.payload) if carries_bytes else 0
     header_bytes = unit.size - len(unit.payload) if carries_bytes else 0
     qp = _first_qp(unit, member)
-    step = None if qp is None else step_size(qp, unit.qp_density or 0)
-    is_integer = payload_type == PayloadType.INT
-    dtype = type_name or ("int32" if is_integer else "float32")
-    bits = 8 * (payload_bytes + header_bytes) / member.size if member.size else 0.0
     return TensorInfo(
         name=name,
-        shape=member.shape,
-        dtype=dtype,
+        shape=() if position in record.scalars else record.shapes.get(position, member.shape),
+        dtype=_dtype_name(unit, position, record),
         kind=_kind(header, member),
         qp=qp,
-        step=step,
+        step=None if qp is None else step_size(qp, unit.qp_density or 0),
         unit=unit.index,
         offset=unit.offset,
         payload_bytes=payload_bytes,
         header_bytes=header_bytes,
-        bits_per_weight=bits,
+        bits_per_weight=8 * (payload_bytes + header_bytes) / member.size if member.size else 0.0,
         tools=_tools(header, member),
     )
+
+
+def _with_upper_words(lower: TensorInfo, upper: TensorInfo) -> TensorInfo:
+    """Describe the two halves of a wide integer tensor as one."""
+    return dataclasses.replace(
+        lower,
+        payload_bytes=lower.payload_bytes + upper.payload_bytes,
+        header_bytes=lower.header_bytes + upper.header_bytes,
+        bits_per_weight=lower.bits_per_weight + upper.bits_per_weight,
+        tools=(*lower.tools, "two halves"),
+    )
+
+
+def _dtype_name(unit: Unit, position: int, record: Record) -> str:
+    is_integer = header_of(unit).nnr_compressed_data_unit_payload_type == PayloadType.INT
+    return record.types.get(position, "int32" if is_integer else "float32")
 
 
 def _kind(header: DataUnit, member: Member) -> str:

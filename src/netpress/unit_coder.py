@@ -23,7 +23,7 @@ from netpress.payload import (
     encode_payload,
     matrix_shape,
 )
-from netpress.quantize.assign import clip_levels
+from netpress.quantize.assign import automatic_qp, clip_levels
 from netpress.quantize.codebook import codebook_header_bits, codebook_levels, reference_prefers_codebook
 from netpress.quantize.levels import quantize
 from netpress.quantize.step_size import qp_range
@@ -35,7 +35,7 @@ Levels = npt.NDArray[np.int32]
 
 @dataclasses.dataclass(slots=True)
 class UnitTensor:
-    """One tensor of a data unit to be coded, float32 or int32.
+    """One tensor of a data unit to be coded, float32 or int32. A qp of None is chosen from the values.
 
     ``levels`` replaces quantisation where the integers are known already: with ``qp``, ``dependent`` and ``codebook``
     as they are to be coded. ``base`` and ``history`` come from the updates before.
@@ -46,7 +46,7 @@ class UnitTensor:
     kind: ParameterKind
     parameter_id: int
     value: npt.NDArray[np.float32] | npt.NDArray[np.int32]
-    qp: int
+    qp: int | None
     base: Levels | None = None
     history: npt.NDArray[np.uint8] | None = None
     levels: Levels | None = None
@@ -64,6 +64,7 @@ class UnitJob:
     """The tensors of one data unit in payload order, and what its header says about the update it belongs to.
 
     ``depth`` is put_node_depth, None without a node id. ``dimensions`` is the full shape of a decomposed weight.
+    ``mean_weight_size`` is that of the model, for qps that are chosen from the values.
     """
 
     tensors: list[UnitTensor]
@@ -71,6 +72,7 @@ class UnitJob:
     dimensions: tuple[int, ...] | None = None
     depth: int | None = None
     temporal: bool = False
+    mean_weight_size: float = 1.0
 
     @property
     def is_block(self) -> bool:
@@ -117,10 +119,26 @@ def code_unit(job: UnitJob) -> list[CodedUnit]:
     """
     if job.tensors[0].name in job.config.raw_float and not job.is_block and not job.tensors[0].is_integer:
         return [_raw(job)]
+    for tensor in job.tensors:
+        if tensor.qp is None:
+            tensor.qp = _chosen_qp(tensor, job)
     members = [_quantized(tensor, job.config) for tensor in job.tensors]
     if not job.is_block or _fit_one_unit(members):
         return [_coded(members, job, block=job.is_block)]
     return [_coded([member], job, block=False) for member in members]
+
+
+def _chosen_qp(tensor: UnitTensor, job: UnitJob) -> int:
+    config = job.config
+    return automatic_qp(
+        tensor.value,
+        tensor.kind,
+        mean_size=job.mean_weight_size,
+        qp_density=config.qp_density,
+        dependent=config.use_dq,
+        base_qp=config.base_qp,
+        name=tensor.name,
+    )
 
 
 def _raw(job: UnitJob) -> CodedUnit:
@@ -153,7 +171,7 @@ def _quantized(tensor: UnitTensor, config: EncodeConfig) -> _Quantized:
     mode = config.uses_codebooks
     if mode and tensor.value.size:
         return _with_codebook(tensor, config, always=mode == 1)
-    levels, qp = _uniform(tensor, config, tensor.qp, config.use_dq)
+    levels, qp = _uniform(tensor, config, tensor.qp or 0, config.use_dq)
     return _Quantized(tensor, levels, qp, config.use_dq, None)
 
 
@@ -187,7 +205,8 @@ def _uniform(tensor: UnitTensor, config: EncodeConfig, qp: int, dependent: bool)
 def _with_codebook(tensor: UnitTensor, config: EncodeConfig, *, always: bool) -> _Quantized:
     """Source: coding of quantised tensors with a codebook."""
     reference = config.is_reference
-    finer = tensor.qp - (1 << config.qp_density) if config.use_dq else tensor.qp
+    main_qp = tensor.qp or 0
+    finer = main_qp - (1 << config.qp_density) if config.use_dq else main_qp
     levels, qp = _uniform(tensor, config, finer, False)
     first_edition_1_0 = config.is_first_edition_1_0
     # NNCodec 2 searches with one greater-than flag less than it codes with.
@@ -198,7 +217,7 @@ def _with_codebook(tensor: UnitTensor, config: EncodeConfig, *, always: bool) ->
     chosen = _Quantized(tensor, candidate.levels, qp, False, candidate.codebook)
     if always:
         return chosen
-    uniform, uniform_qp = _uniform(tensor, config, tensor.qp, True) if config.use_dq else (levels, qp)
+    uniform, uniform_qp = _uniform(tensor, config, main_qp, True) if config.use_dq else (levels, qp)
     plain = _Quantized(tensor, uniform, uniform_qp, config.use_dq, None)
     if reference:
         prefers = reference_prefers_codebook(

@@ -8,8 +8,6 @@ from vectors import NAMES, Vector, vector
 
 from netpress.decoder import Decoder
 
-pytestmark = pytest.mark.skipif(not NAMES, reason="no conformance vectors (set NETPRESS_SHARED)")
-
 
 def decoder_for(v: Vector) -> Decoder:
     """A decoder that has seen the updates before, each once and in order."""

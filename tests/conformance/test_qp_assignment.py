@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import hashlib
 import json
-import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+from vectors import FOLDERS, NAMES, vector
 
 from netpress.errors import InvalidConfig
 from netpress.parameters import Block, Parameter, ParameterKind
@@ -21,12 +21,6 @@ from netpress.quantize.step_size import step_size
 from netpress.transforms.batch_norm import find_blocks, fold_block, unpaired_batch_norms
 from netpress.transforms.local_scaling import apply_scaling
 from netpress.transforms.sparsify import sparsify
-
-SHARED = Path(os.environ.get("NETPRESS_SHARED", Path(__file__).resolve().parents[2].parent / "shared"))
-VECTORS = SHARED / "conformance"
-NAMES = sorted(p.parent.name for p in VECTORS.glob("*/meta.json"))
-
-pytestmark = pytest.mark.skipif(not NAMES, reason="no conformance vectors (set NETPRESS_SHARED)")
 
 _DTYPES = {"F32": "<f4", "F64": "<f8", "I32": "<i4", "I8": "<i1", "U8": "<u1", "I16": "<i2", "U16": "<u2"}
 _DTYPES |= {"I64": "<i8", "U32": "<u4", "U64": "<u8", "BOOL": "?", "F16": "<f2"}
@@ -46,11 +40,9 @@ def read_tensors(path: Path) -> dict[str, npt.NDArray[Any]]:
     }
 
 
-@functools.cache
-def meta_of(name: str) -> dict[str, Any]:
+def meta_of(name: str) -> Mapping[str, Any]:
     """Read the description of a vector."""
-    meta: dict[str, Any] = json.loads((VECTORS / name / "meta.json").read_text(encoding="utf-8"))
-    return meta
+    return vector(name).meta
 
 
 def torch_kind(name: str, ndim: int) -> ParameterKind:
@@ -68,9 +60,9 @@ def torch_kind(name: str, ndim: int) -> ParameterKind:
     return next((kind for part, kind in rules.items() if part in name), ParameterKind.UNSPECIFIED)
 
 
-def parameters_of(meta: dict[str, Any]) -> list[Parameter]:
+def parameters_of(meta: Mapping[str, Any]) -> list[Parameter]:
     """Read the input of a vector with the kinds that its entry point gives."""
-    values = read_tensors(VECTORS / meta["name"] / meta["input"])
+    values = read_tensors(FOLDERS[meta["name"]] / meta["input"])
     kinds = {
         k: ParameterKind(v) for k, v in (meta.get("block_id_and_param_type") or {}).get("parameter_type", {}).items()
     }
@@ -89,7 +81,7 @@ def parameters_of(meta: dict[str, Any]) -> list[Parameter]:
     return parameters
 
 
-def blocks_of(meta: dict[str, Any]) -> list[Block]:
+def blocks_of(meta: Mapping[str, Any]) -> list[Block]:
     """Return the blocks with batch norm that a vector was made with, all with the reference's fixed epsilon."""
     info = meta["block_id_and_param_type"]
     groups: dict[str, dict[str, str]] = {}
@@ -159,7 +151,7 @@ def test_folding(name: str) -> None:
     if not meta["expected"]:
         pytest.skip("the decoded tensors are not kept")
     values = {p.name: p.value for p in parameters_of(meta)}
-    expected = read_tensors(VECTORS / name / meta["expected"])
+    expected = read_tensors(FOLDERS[name] / meta["expected"])
     blocks = blocks_of(meta)
     if not all(b.scaling is None or b.scaling in values for b in blocks):
         pytest.skip("the trained scaling is not part of the input")
@@ -191,7 +183,7 @@ def test_scaling(name: str) -> None:
     meta = meta_of(name)
     if not meta["expected"]:
         pytest.skip("the decoded tensors are not kept")
-    tensors = read_tensors(VECTORS / name / meta["expected"])
+    tensors = read_tensors(FOLDERS[name] / meta["expected"])
     for tensor, target in meta["expected_with_scaling_applied"].items():
         scaling = tensors.get(f"{tensor}_scaling")
         value = tensors[tensor] if scaling is None else apply_scaling(tensors[tensor], scaling)
@@ -209,7 +201,7 @@ def test_sparsified_zeros(name: str) -> None:
         sparsity=options["sparsity"],
         structured_gain=options.get("struct_spars_factor", 0.9),
     )
-    levels = read_tensors(VECTORS / name / "levels.safetensors")
+    levels = read_tensors(FOLDERS[name] / "levels.safetensors")
     for parameter in sparse:
         at_zeros = levels[parameter.name][parameter.value == 0]
         # The trellis gives a few zeros the level next to 0 where that serves their neighbours.

@@ -1,4 +1,4 @@
-"""Access to the conformance vectors; where they are is told by NETPRESS_SHARED."""
+"""Access to the conformance vectors: the golden subset, and the full set where NETPRESS_SHARED tells where it is."""
 
 import dataclasses
 import functools
@@ -13,8 +13,12 @@ from safetensors.numpy import load_file
 
 SHARED = Path(os.environ.get("NETPRESS_SHARED", Path(__file__).resolve().parents[3] / "shared"))
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "conformance"
-FOLDERS = {path.parent.name: path.parent for root in (GOLDEN, SHARED / "conformance") for path in root.glob("*/meta.json")}
+FOLDERS = {
+    path.parent.name: path.parent for root in (GOLDEN, SHARED / "conformance") for path in root.glob("*/meta.json")
+}
 NAMES = sorted(FOLDERS)
+HAS_FULL_SET = (SHARED / "conformance").is_dir()
+FULL_SET_SIZE = 428
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import shutil
 import sys
 import tempfile
@@ -12,7 +11,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import typer
 
 import netpress
@@ -249,7 +247,7 @@ def encode(
         "scan_order": scan_order,
         "cabac_unary_length_minus1": None if unary_length is None else unary_length - 1,
     }
-    settings = {name: value for name, value in given.items() if value is not None}
+    settings: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     with clear_errors(verbose=verbose, quiet=quiet):
         if model == STANDARD_STREAM:
             raise typer.BadParameter("a model is read from a file, not from standard input")
@@ -304,8 +302,7 @@ def _summarise(path: Path, target: str, old: Mapping[str, Any] | None, seconds: 
     """Sizes before and after, from the headers of the stream."""
     with netpress.open(path, base=old) as stream:
         info = stream.info()
-    values = sum(math.prod(tensor.shape) for tensor in info.tensors)
-    before = sum(math.prod(tensor.shape) * np.dtype(tensor.dtype).itemsize for tensor in info.tensors)
+    values, before = info.elements, info.original_bytes
     return {
         "output": target,
         "tensors": len(info.tensors),

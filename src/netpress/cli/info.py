@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from typing import Annotated, Any
 
-import numpy as np
 import typer
 
 import netpress
@@ -40,7 +38,7 @@ def info(
 ) -> None:
     """Show what is in a stream: tensors, sizes and tools; decodes nothing."""
     with clear_errors(verbose=verbose, quiet=quiet):
-        arguments = {"dimensions": parse_dimensions(dimensions), "limits": parse_limits(limit)}
+        arguments: dict[str, Any] = {"dimensions": parse_dimensions(dimensions), "limits": parse_limits(limit)}
         name = display_name(stream, "standard input")
         with stream_file(stream) as path, netpress.open(path, **arguments) as opened:
             if as_json:
@@ -130,11 +128,10 @@ def _print_syntax(stream: netpress.Stream) -> None:
 
 
 def _totals(name: str, content: netpress.StreamInfo) -> str:
-    values = sum(math.prod(tensor.shape) for tensor in content.tensors)
-    before = sum(math.prod(tensor.shape) * np.dtype(tensor.dtype).itemsize for tensor in content.tensors)
+    values = content.elements
     bits = f", {8 * content.bytes / values:.2f} bits per weight" if values else ""
     return (
         f"{name}: profile {content.profile}, {counted(content.units, 'unit')}, "
         f"{counted(len(content.tensors), 'tensor')}, {counted(values, 'value')}, "
-        f"{human_bytes(before)} -> {human_bytes(content.bytes)}{bits}"
+        f"{human_bytes(content.original_bytes)} -> {human_bytes(content.bytes)}{bits}"
     )

@@ -75,7 +75,7 @@ def run_demo(progress: Callable[[int, int, str], None] | None = None) -> list[De
             setting, size, size / len(float_file), 8 * size / values, reached, reached - float_accuracy, seconds
         )
 
-    settings: list[tuple[str, dict[str, int]]] = [(f"effort {effort}", {"effort": effort}) for effort in EFFORTS]
+    settings: list[tuple[str, dict[str, Any]]] = [(f"effort {effort}", {"effort": effort}) for effort in EFFORTS]
     settings += [(f"qp {qp}", {"qp": qp}) for qp in QPS]
     report = progress or _ignore
     report(0, len(settings), "float32 file")

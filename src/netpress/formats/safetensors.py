@@ -1,4 +1,4 @@
-"""The safetensors format, read through a memory map and written in one pass.
+"""The safetensors format, read tensor by tensor and written in one pass.
 
 A file is an 8-byte little-endian length, a JSON header of that length and the values. The header maps each name to
 element type, shape and the range of bytes; the ranges cover the values without gaps.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-import mmap
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, TypeGuard
@@ -51,13 +51,56 @@ _CODES = {dtype: code for code, dtype in _DTYPES.items()}
 
 
 def open_file(path: Path) -> Source:
-    """Open a .safetensors file; tensors come in the order of its header and are views of the mapped file.
+    """Open a .safetensors file; tensors come in the order of its header.
 
     Raises:
         InvalidModel: the file is damaged or holds a type that is not supported.
         OSError: the file cannot be read.
     """
-    return Source(_read_entries(path), "safetensors")
+    file = _File(path)
+    return Source(_read_entries(file), "safetensors", close=file.close)
+
+
+class _File:
+    """A file that several threads can read from; closes when it is closed or forgotten."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._descriptor: int | None = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+
+    def read_into(self, target: memoryview, position: int) -> None:
+        """Fill a buffer with the bytes at a position.
+
+        Raises:
+            InvalidModel: the file ends before.
+        """
+        if self._descriptor is None:
+            raise ValueError(f"{self.path} is closed")
+        while target:
+            count = os.preadv(self._descriptor, [target], position)
+            if count == 0:
+                raise InvalidModel(f"{self.path} was cut off while it was read")
+            target, position = target[count:], position + count
+
+    def read(self, position: int, count: int) -> bytes:
+        """Return bytes at a position."""
+        data = bytearray(count)
+        self.read_into(memoryview(data), position)
+        return bytes(data)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file."""
+        return self.path.stat().st_size if self._descriptor is None else os.fstat(self._descriptor).st_size
+
+    def close(self) -> None:
+        """Close the file; can be called more than once."""
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
+
+    def __del__(self) -> None:
+        self.close()
 
 
 def open_index(path: Path) -> Source:
@@ -72,16 +115,23 @@ def open_index(path: Path) -> Source:
     """
     weight_map = _weight_map(path)
     shards: dict[str, dict[str, Entry]] = {}
+    files: list[_File] = []
     for name, shard in weight_map.items():
         if shard not in shards:
-            shards[shard] = _read_entries(_shard_path(path, name, shard))
+            files.append(_File(_shard_path(path, name, shard)))
+            shards[shard] = _read_entries(files[-1])
         if name not in shards[shard]:
             raise InvalidModel(f"{path} places it in {shard}, which does not hold it", tensor=name)
     for shard, entries in shards.items():
         for name in entries:
             if name not in weight_map:
                 raise InvalidModel(f"is in {shard} but not in {path}", tensor=name)
-    return Source({name: shards[shard][name] for name, shard in weight_map.items()}, "safetensors")
+
+    def close() -> None:
+        for file in files:
+            file.close()
+
+    return Source({name: shards[shard][name] for name, shard in weight_map.items()}, "safetensors", close=close)
 
 
 def _weight_map(path: Path) -> dict[str, str]:
@@ -107,19 +157,16 @@ def _shard_path(index: Path, name: str, shard: str) -> Path:
     return path
 
 
-def _read_entries(path: Path) -> dict[str, Entry]:
-    """Parse and check a header; the entries keep the map of the file alive."""
-    with path.open("rb") as file:
-        file_bytes = file.seek(0, 2)
-        if file_bytes < 8:
-            raise InvalidModel(f"{path} is no safetensors file: it has only {file_bytes} bytes")
-        file.seek(0)
-        header_bytes = int.from_bytes(file.read(8), "little")
-        if not 2 <= header_bytes <= min(_MAX_HEADER_BYTES, file_bytes - 8):
-            raise InvalidModel(f"{path} is no safetensors file, or is truncated: its header has an impossible length")
-        header = _parse_json(file.read(header_bytes), path)
-        header.pop("__metadata__", None)
-        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+def _read_entries(file: _File) -> dict[str, Entry]:
+    """Parse and check a header; the entries read from the file when they are asked to."""
+    path, file_bytes = file.path, file.size
+    if file_bytes < 8:
+        raise InvalidModel(f"{path} is no safetensors file: it has only {file_bytes} bytes")
+    header_bytes = int.from_bytes(file.read(0, 8), "little")
+    if not 2 <= header_bytes <= min(_MAX_HEADER_BYTES, file_bytes - 8):
+        raise InvalidModel(f"{path} is no safetensors file, or is truncated: its header has an impossible length")
+    header = _parse_json(file.read(8, header_bytes), path)
+    header.pop("__metadata__", None)
     start = 8 + header_bytes
     entries: dict[str, Entry] = {}
     ranges: list[tuple[int, int, str]] = []
@@ -127,7 +174,7 @@ def _read_entries(path: Path) -> dict[str, Entry]:
         check_name(name)
         dtype, shape, begin, end = _parse_field(name, field)
         ranges.append((begin, end, name))
-        entries[name] = Entry(shape, dtype, plain_kind(shape), _view(mapped, dtype, shape, start + begin))
+        entries[name] = Entry(shape, dtype, plain_kind(shape), _reader(file, dtype, shape, start + begin))
     _check_ranges(ranges, file_bytes - start, path)
     return entries
 
@@ -167,15 +214,14 @@ def _check_ranges(ranges: list[tuple[int, int, str]], data_bytes: int, path: Pat
         raise InvalidModel(f"{path} has {data_bytes - position} bytes more than its header describes")
 
 
-def _view(
-    mapped: mmap.mmap, dtype: np.dtype[Any], shape: tuple[int, ...], offset: int
-) -> Callable[[], npt.NDArray[Any]]:
-    count = math.prod(shape)
+def _reader(file: _File, dtype: np.dtype[Any], shape: tuple[int, ...], offset: int) -> Callable[[], npt.NDArray[Any]]:
+    """Read values at a position into an array of their own, so that nothing of the file stays in memory."""
 
     def read() -> npt.NDArray[Any]:
-        if count == 0:  # numpy refuses an empty view at the end of a buffer
-            return np.empty(shape, dtype)
-        return np.frombuffer(mapped, dtype.newbyteorder("<"), count, offset).reshape(shape)
+        value = np.empty(shape, dtype.newbyteorder("<"))
+        if value.size:
+            file.read_into(value.reshape(-1).view(np.uint8).data, offset)
+        return value
 
     return read
 

@@ -43,6 +43,8 @@ _MIN_NONWEIGHT_BITS = 8
 _MAX_BITS = 31
 
 
+DEFAULT_SNR_DB_WEIGHTS = 40.0
+DEFAULT_SNR_DB_OTHER = 54.0
 _BELOW_ALL_STEPS = -(2**20)
 
 
@@ -108,16 +110,16 @@ def assign_qps(
 
 def _optimize(parameters: Sequence[Parameter], qps: dict[str, int], decomposed: Mapping[str, tuple[str, str]]) -> None:
     """Move the qps of weights by their share of the size and their spread, in place."""
-    values = {p.name: p.value for p in parameters}
+    values = {p.name: p for p in parameters}
     h_of_g = {g: h for g, h in decomposed.values() if g in values and h in values}
     g_of_h = {h: g for g, h in h_of_g.items()}
     names = [p.name for p in parameters if p.kind is ParameterKind.WEIGHT and p.name not in h_of_g]
     sizes: list[int] = []
     deviations: list[np.float32] = []
     for name in names:
-        value = values[name]
+        value = values[name].value
         if name in g_of_h:
-            g = values[g_of_h[name]]
+            g = values[g_of_h[name]].value
             sizes.append(math.prod(g.shape[:-1]) * value.shape[-1])
             value = np.concatenate((g.ravel(), value.ravel()))
         else:
@@ -309,8 +311,8 @@ def automatic_qps(
     parameters: Sequence[Parameter],
     *,
     qp_density: int = 2,
-    snr_db_weights: float = 40.0,
-    snr_db_other: float = 54.0,
+    snr_db_weights: float = DEFAULT_SNR_DB_WEIGHTS,
+    snr_db_other: float = DEFAULT_SNR_DB_OTHER,
     dependent: bool = True,
     base_qp: int = 0,
 ) -> dict[str, int]:
@@ -352,38 +354,76 @@ def automatic_qps(
 
     Source: netpress's own. Reverse water-filling: Cover and Thomas, Elements of Information Theory, section 10.3.
     """
-    sizes = [p.value.size for p in parameters if _is_matrix(p) and _is_quantised(p.value)]
-    mean_size = sum(sizes) / len(sizes) if sizes else 1.0
+    mean = mean_weight_size(parameters)
+    return {
+        p.name: automatic_qp(
+            p.value,
+            p.kind,
+            mean_size=mean,
+            qp_density=qp_density,
+            snr_db_weights=snr_db_weights,
+            snr_db_other=snr_db_other,
+            dependent=dependent,
+            base_qp=base_qp,
+            name=p.name,
+        )
+        for p in parameters
+    }
+
+
+def mean_weight_size(parameters: Sequence[Parameter]) -> float:
+    """Return the mean number of values of the weights of a model, 1 if it has none; see :func:`automatic_qps`."""
+    sizes = [p.size for p in parameters if not p.is_integer and p.size and _is_matrix(p.shape, p.kind)]
+    return sum(sizes) / len(sizes) if sizes else 1.0
+
+
+def automatic_qp(
+    value: npt.NDArray[Any],
+    kind: ParameterKind,
+    *,
+    mean_size: float,
+    qp_density: int = 2,
+    snr_db_weights: float = DEFAULT_SNR_DB_WEIGHTS,
+    snr_db_other: float = DEFAULT_SNR_DB_OTHER,
+    dependent: bool = True,
+    base_qp: int = 0,
+    name: str | None = None,
+) -> int:
+    """Return the qp of one tensor, as :func:`automatic_qps` does.
+
+    Args:
+        value: finite float32 of any shape, or int32.
+        kind: role of the tensor.
+        mean_size: of the model's weights, from :func:`mean_weight_size`.
+        qp_density, snr_db_weights, snr_db_other, dependent, base_qp: as for :func:`automatic_qps`.
+        name: for errors.
+
+    Raises:
+        InvalidModel: the tensor has infinite or undefined values.
+    """
     noise = _TRELLIS_NOISE if dependent else _UNIFORM_NOISE
     low, high = qp_range(qp_density, base_qp)
-    qps: dict[str, int] = {}
-    for p in parameters:
-        value: npt.NDArray[Any] = p.value
-        qps[p.name] = min(max(0, low), high)
-        if not _is_quantised(value):
-            continue
-        smallest, largest = float(np.min(value)), float(np.max(value))
-        if not (math.isfinite(smallest) and math.isfinite(largest)):
-            raise InvalidModel("has infinite or undefined values", tensor=p.name)
-        if smallest == largest:
-            qps[p.name] = _constant_qp(abs(largest), qp_density, low, high, _TRELLIS_PERIOD if dependent else 1)
-            continue
-        if _is_matrix(p):
-            snr = snr_db_weights + 10 * math.log10(mean_size / value.size)
-            snr = min(max(snr, _SNR_LIMITS_DB[0]), _SNR_LIMITS_DB[1])
-            spread = _row_spread(value.reshape(value.shape[0], -1))
-        elif smallest >= 0:
-            snr = snr_db_other - 12
-            spread = max(float(np.min(value[value > 0])), largest * 2.0**-14)
-        else:
-            snr = snr_db_other
-            spread = _row_spread(value.reshape(-1, 1))
-        peak = max(-smallest, largest)
-        qp = _floor_qp(max(spread * 10 ** (-snr / 20) / math.sqrt(noise), peak / _MAX_LEVEL), qp_density)
-        if peak > _MAX_LEVEL * step_size(qp, qp_density):
-            qp += 1
-        qps[p.name] = min(max(qp, low), high)
-    return qps
+    if not _is_quantised(value):
+        return min(max(0, low), high)
+    smallest, largest = float(np.min(value)), float(np.max(value))
+    if not (math.isfinite(smallest) and math.isfinite(largest)):
+        raise InvalidModel("has infinite or undefined values", tensor=name)
+    if smallest == largest:
+        return _constant_qp(abs(largest), qp_density, low, high, _TRELLIS_PERIOD if dependent else 1)
+    if _is_matrix(value.shape, kind):
+        snr = min(max(snr_db_weights + 10 * math.log10(mean_size / value.size), _SNR_LIMITS_DB[0]), _SNR_LIMITS_DB[1])
+        spread = _row_spread(value.reshape(value.shape[0], -1))
+    elif smallest >= 0:
+        snr = snr_db_other - 12
+        spread = max(float(np.min(value[value > 0])), largest * 2.0**-14)
+    else:
+        snr = snr_db_other
+        spread = _row_spread(value.reshape(-1, 1))
+    step = max(spread * 10 ** (-snr / 20) / math.sqrt(noise), max(-smallest, largest) / _MAX_LEVEL)
+    qp = min(max(_floor_qp(step, qp_density), low), high)
+    if max(-smallest, largest) > _MAX_LEVEL * step_size(qp, qp_density):
+        qp = min(qp + 1, high)
+    return qp
 
 
 def _is_quantised(value: npt.NDArray[Any]) -> bool:
@@ -396,10 +436,9 @@ def _has_negative(value: npt.NDArray[Any]) -> bool:
     return bool(np.any(np.less(value, 0)))
 
 
-def _is_matrix(parameter: Parameter) -> bool:
+def _is_matrix(shape: tuple[int, ...], kind: ParameterKind) -> bool:
     """Whether a parameter is a weight with rows and columns, by its kind and its shape."""
-    shape = parameter.value.shape
-    return parameter.kind in (ParameterKind.WEIGHT, ParameterKind.UNSPECIFIED) and sum(n > 1 for n in shape) > 1
+    return kind in (ParameterKind.WEIGHT, ParameterKind.UNSPECIFIED) and sum(n > 1 for n in shape) > 1
 
 
 def _row_spread(rows: npt.NDArray[Any]) -> float:

@@ -47,8 +47,8 @@ def codebook_levels(levels: Levels, unary_length: int, *, first_edition_1_0: boo
         search: find the zero offset with the shortest payload, as NNCodec does (one trial per entry); otherwise zero is
             the level 0, or the most frequent one where there is no 0.
     """
-    values, indexes, counts = np.unique(levels, return_inverse=True, return_counts=True)
-    indexes = np.ascontiguousarray(indexes.reshape(-1), np.int32)
+    values, inverse, counts = np.unique(levels, return_inverse=True, return_counts=True)
+    indexes: Levels = inverse.reshape(-1).astype(np.int32)
     if search:
         rows, columns = matrix_shape(levels.shape)
         zero = _core.codebook_zero_offset(indexes, rows, columns, len(values), unary_length, first_edition_1_0)

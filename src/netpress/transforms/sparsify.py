@@ -6,7 +6,6 @@ left alone in all steps (the reference also zeroes integers, which must stay exa
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -157,7 +156,7 @@ def _threshold(parameter: Parameter, threshold: float) -> Parameter:
     keep = (value >= limit) | (value <= -limit)
     if keep.all():
         return parameter
-    return dataclasses.replace(parameter, value=np.where(keep, value, value.dtype.type(0)))
+    return parameter.with_value(np.where(keep, value, value.dtype.type(0)))
 
 
 def _drop_rows(parameter: Parameter, gain: float) -> Parameter:
@@ -171,4 +170,4 @@ def _drop_rows(parameter: Parameter, gain: float) -> Parameter:
         return parameter
     sparse = value.copy()
     sparse[np.argsort(means / np.max(means))[:drop]] = 0
-    return dataclasses.replace(parameter, value=sparse)
+    return parameter.with_value(sparse)

@@ -87,7 +87,8 @@ def _difference(value: Array, old: Array) -> Array | None:
         return None if value.size and not np.array_equal(value, old) else np.zeros(value.shape, np.int32)
     wide = value.astype(np.int64) - old.astype(np.int64)
     # int64 differences may wrap; the sum then wraps back, but only if the difference itself is exact in 32 bits.
-    return wide.astype(np.int32) if -(2**31) <= int(wide.min()) and int(wide.max()) < 2**31 else None
+    fits = int(wide.min()) >= -(2**31) and int(wide.max()) < 2**31
+    return wide.astype(np.int32) if fits else None
 
 
 def apply_difference(

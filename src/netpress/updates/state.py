@@ -37,9 +37,8 @@ class UpdateState:
         known = self.levels.get(name)
         if known is not None and known.size != levels.size:
             raise BaseMismatch(f"tensor {name!r} has {levels.size} values, but {known.size} in the update before")
-        if parameter_id is not None:
-            if self.parameter_ids.setdefault(name, parameter_id) != parameter_id:
-                raise BaseMismatch(f"tensor {name!r} has another parameter id than in the update before")
+        if parameter_id is not None and self.parameter_ids.setdefault(name, parameter_id) != parameter_id:
+            raise BaseMismatch(f"tensor {name!r} has another parameter id than in the update before")
         self.levels[name] = levels
         self.depths[name] = self.depths.get(name, 0) + 1
         if in_update:
