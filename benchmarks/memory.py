@@ -105,7 +105,8 @@ def main() -> None:
         arguments.json.write_text(json.dumps(result, indent=1) + "\n")
     print("| | model | peak beyond model and result | bar |\n|---|---:|---:|---:|")
     for r in rows:
-        print(f"| {r['verb']} | {r['model_bytes'] / 2**20:.0f} MiB | {r['added_bytes'] / 2**20:.0f} MiB | {r['bar_bytes'] / 2**20:.0f} MiB |")
+        sizes = (f"{r[key] / 2**20:.0f} MiB" for key in ("model_bytes", "added_bytes", "bar_bytes"))
+        print(f"| {r['verb']} | {' | '.join(sizes)} |")
 
 
 if __name__ == "__main__":

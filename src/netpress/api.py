@@ -12,11 +12,12 @@ from typing import Any
 import numpy.typing as npt
 
 from netpress.config import EncodeConfig
-from netpress.decoder import BytesLike, Decoder, read_record, read_units
+from netpress.decoder import Decoder
 from netpress.encoder import Encoder
 from netpress.errors import InvalidBitstream
 from netpress.files import atomic_writer
 from netpress.formats import open_source
+from netpress.index import BytesLike, index_stream
 from netpress.limits import DecodeLimits
 from netpress.parallel import Progress
 from netpress.record import Record
@@ -130,8 +131,9 @@ def decode(
         BaseMismatch: ``base`` is not the model that the update was made for.
     """
     limits = limits or DecodeLimits()
-    record = read_record(data, limits) or Record()
-    units = read_units(data, limits, dimensions)
+    index = index_stream(data, limits, dimensions)
+    index.check_all()
+    units, record = index.units, index.record
     outputs = (reconstructed_outputs if reconstruct else outputs_of)(units, record)
     decoded = Decoder(limits).decode_units(units, executor, progress)
     arrays = [array for unit in decoded for array in unit.tensors.values()]
@@ -155,7 +157,8 @@ def save(
 ) -> int:
     """Compress a model into a file; arguments as for :func:`encode`.
 
-    The file appears under its name only when it is complete; after an error nothing is left behind.
+    The file appears under its name only when it is complete; after an error nothing is left behind. It carries
+    checksums unless ``checksums=False`` says otherwise.
 
     Returns:
         The number of bytes written.
@@ -163,6 +166,11 @@ def save(
     Raises:
         OSError: the file cannot be written; and what :func:`encode` raises.
     """
+    config = config or EncodeConfig()
+    if options:
+        config, options = config.replace(**options), {}
+    if config.checksums is None and config.can_carry_record:
+        config = config.replace(checksums=True)
     with atomic_writer(path) as file:
         _encode_to(file, source, config, base, executor, progress, options)
         return file.tell()

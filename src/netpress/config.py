@@ -68,8 +68,8 @@ class EncodeConfig:
     use_dq: bool = True
     """Dependent (trellis) quantisation."""
     lambda_scale: float | None = None
-    """Weight of the rate in the quantiser; 0 switches it off, 1 is the slope of the rate-distortion curve at high rates.
-    None: by ``effort``."""
+    """Weight of the rate in the quantiser; 0 switches it off, 1 is the slope of the rate-distortion curve at high
+    rates. None: by ``effort``."""
     codebook_mode: int | None = None
     """0 never, 1 always, 2 where it pays. None: by ``effort``."""
     param_opt: bool | None = None
@@ -89,7 +89,7 @@ class EncodeConfig:
     blocks: tuple[Block, ...] = ()
     """Parameters that travel in one data unit: a layer's weight, scaling, bias, batch norm, or its two factors."""
     raw_float: tuple[str, ...] = ()
-    """Names of float tensors that are stored as plain float32, without loss or gain. NNCodec 2.1.3 cannot decode them."""
+    """Names of float tensors that are stored as plain float32, without loss or gain; NNCodec cannot decode them."""
     profile: int = 1
     """general_profile_idc: 1, or 0 for the first edition, which NNCodec 1.0 reads."""
     payload_variant: str | None = None
@@ -105,6 +105,9 @@ class EncodeConfig:
     """Sets nnr_pre_flag."""
     device_id: int = 0
     """Sender of an update, >= 0."""
+    checksums: bool | None = None
+    """End the stream with checksums, which other decoders ignore. None: files of :func:`netpress.save` get them,
+    streams of :func:`netpress.encode` do not."""
     topology_storage_format: int | None = 0
     """Code of the topology unit; None leaves the unit out, and with it the record that restores types and shapes."""
 
@@ -119,11 +122,15 @@ class EncodeConfig:
             raise InvalidConfig("the reference preset needs a qp; EncodeConfig.reference() fills in its default")
         if self.payload_variant not in (None, "1.0", "2"):
             raise InvalidConfig(f"payload_variant is '1.0' or '2', not {self.payload_variant!r}")
+        if self.checksums and not self.can_carry_record:
+            raise InvalidConfig("checksums need a topology unit: not with the reference preset or without a format")
         if self.tca and not self.differences and self.preset != "reference":
             raise InvalidConfig("tca needs differences=True: temporal contexts exist in updates only")
         if self.hdsp and not self.differences and self.preset != "reference":
             raise InvalidConfig("hdsp needs differences=True: histories exist in updates only")
-        if self.profile == 0 and (self.differences or self.tca or self.hdsp or self.pre_signalling or self.row_skipping):
+        if self.profile == 0 and (
+            self.differences or self.tca or self.hdsp or self.pre_signalling or self.row_skipping
+        ):
             raise InvalidConfig("profile 0 has no updates and no row skipping; use profile=1")
         if self.bit_depth is not None and self.use_dq:
             # Clipped levels leave the trellis path: the decoder would get other values.
@@ -160,7 +167,7 @@ class EncodeConfig:
         for name in ("use_dq", "optimize_qp", "fold_batch_norm", "differences", "tca", "hdsp", "pre_signalling"):
             if not isinstance(getattr(self, name), bool):
                 raise InvalidConfig(f"{name} is True or False, not {getattr(self, name)!r}")
-        for name in ("param_opt", "row_skipping"):
+        for name in ("param_opt", "row_skipping", "checksums"):
             if getattr(self, name) not in (True, False, None):
                 raise InvalidConfig(f"{name} is True, False or None, not {getattr(self, name)!r}")
         if self.qp_per_tensor is not None:
@@ -171,6 +178,11 @@ class EncodeConfig:
     def is_reference(self) -> bool:
         """Whether every decision is NNCodec's."""
         return self.preset == "reference"
+
+    @property
+    def can_carry_record(self) -> bool:
+        """Whether the stream may have a record in a topology unit of its own."""
+        return not self.is_reference and self.topology_storage_format is not None
 
     @property
     def searches_parameters(self) -> bool:
@@ -226,14 +238,15 @@ class EncodeConfig:
 
         Args:
             **options: fields of this class, or NNCodec's names (``opt_qp``, ``bnf``, ``int_quant_bw``,
-                ``compress_differences`` ...). Defaults are NNCodec's: qp -38, dependent quantisation, context search on,
-                lambda 0, nonweight_qp -75. As there, a ``nonweight_qp`` of 0 or None is ``qp`` less two octaves.
+                ``compress_differences`` ...). Defaults are NNCodec's: qp -38, dependent quantisation, context
+                search on, lambda 0, nonweight_qp -75. As there, a ``nonweight_qp`` of 0 or None is ``qp`` less two
+                octaves.
 
         Raises:
             InvalidConfig: an option is unknown or out of range.
         """
         renamed = {_REFERENCE_NAMES.get(name, name): value for name, value in options.items()}
-        if not renamed.get("bit_depth", None):
+        if not renamed.get("bit_depth"):
             renamed["bit_depth"] = None
         defaults: dict[str, Any] = {
             "qp": _REFERENCE_QP,

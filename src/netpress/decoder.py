@@ -13,19 +13,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from netpress.bitstream import DataUnit, MemberRole, PayloadType, Topology, Unit, UnitReader, payload_members
-from netpress.errors import BaseMismatch, InvalidBitstream, InvalidModel, LimitExceeded
+from netpress.bitstream import MemberRole, PayloadType, Unit, payload_members
+from netpress.errors import BaseMismatch, InvalidBitstream, InvalidModel
+from netpress.index import BytesLike, header_of, index_stream, unit_elements
 from netpress.limits import DecodeLimits
 from netpress.parallel import Progress, ordered_map
 from netpress.payload import DecodedLevels, decode_payload
 from netpress.quantize.levels import dequantize
-from netpress.record import Record
 from netpress.updates.state import UpdateState
 
-__all__ = ["DecodedUnit", "Decoder", "decode_unit", "read_units"]
+__all__ = ["DecodedUnit", "Decoder", "decode_first_edition", "decode_unit"]
 
 Array = npt.NDArray[Any]
-BytesLike = bytes | bytearray | memoryview
 
 
 @dataclasses.dataclass(slots=True)
@@ -74,7 +73,9 @@ class Decoder:
             BaseMismatch: the stream is an update that does not fit the streams before.
         """
         result: dict[str, Array] = {}
-        for decoded in self.decode_units(read_units(data, self.limits, dimensions), executor, progress):
+        index = index_stream(data, self.limits, dimensions)
+        index.check_all()
+        for decoded in self.decode_units(index.units, executor, progress):
             result.update(decoded.tensors)
         return result
 
@@ -85,10 +86,10 @@ class Decoder:
         if units and units[0].general_profile_idc != 1:
             yield from decode_first_edition(units, executor, progress)
             return
-        jobs = [self._job(unit) for unit in units]
+        jobs = (self._job(unit) for unit in units)
         total = sum(unit_elements(unit) for unit in units)
         done = 0
-        for decoded in ordered_map(_run, jobs, executor=executor):
+        for decoded in ordered_map(_run, jobs, executor=executor, size=lambda job: unit_elements(job.unit)):
             self._take_over(decoded)
             done += unit_elements(decoded.unit)
             if progress is not None:
@@ -164,63 +165,6 @@ def _run(job: _Job) -> DecodedUnit:
         histories=job.histories,
         first_edition_1_0=job.first_edition_1_0,
     )
-
-
-def header_of(unit: Unit) -> DataUnit:
-    """Return the header of a data unit."""
-    if not isinstance(unit.content, DataUnit):
-        raise TypeError("not a data unit")
-    return unit.content
-
-
-def unit_elements(unit: Unit) -> int:
-    """Return the number of values in a data unit."""
-    return sum(member.size for member in payload_members(header_of(unit)))
-
-
-def read_units(
-    data: BytesLike, limits: DecodeLimits, dimensions: Mapping[str, Sequence[int]] | None = None
-) -> list[Unit]:
-    """Parse all headers of a stream, check its totals against the limits, and return its data units.
-
-    Raises:
-        InvalidBitstream, UnsupportedBitstream, LimitExceeded: see :class:`Decoder`.
-    """
-    size = memoryview(data).nbytes
-    units = []
-    tensors = elements = 0
-    for unit in UnitReader(data, limits=limits, dimensions=dimensions):
-        if not isinstance(unit.content, DataUnit):
-            continue
-        units.append(unit)
-        tensors += len(payload_members(unit.content))
-        elements += unit_elements(unit)
-        plausible = 4096 * size + limits.max_cheap_elements
-        for value, bound, limit in (
-            (tensors, limits.max_tensors, "max_tensors"),
-            (elements, limits.max_elements, "max_elements"),
-            (4 * elements, limits.max_total_bytes, "max_total_bytes"),
-            (elements, plausible, "max_cheap_elements"),
-        ):
-            if value > bound:
-                raise LimitExceeded(
-                    f"the stream claims more than DecodeLimits.{limit} allows ({value} > {bound}); raise it if you "
-                    "trust the source",
-                    limit=limit,
-                    unit=unit.index,
-                    offset=unit.offset,
-                )
-    return units
-
-
-def read_record(data: BytesLike, limits: DecodeLimits) -> Record | None:
-    """Return the record of a stream of ours, or None."""
-    for unit in UnitReader(data, limits=limits):
-        if isinstance(unit.content, Topology):
-            return Record.from_bytes(bytes(unit.content.topology_data))
-        if isinstance(unit.content, DataUnit):
-            return None
-    return None
 
 
 def decode_unit(

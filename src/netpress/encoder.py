@@ -11,9 +11,11 @@ from concurrent.futures import Executor
 from typing import Any
 
 from netpress.bitstream import ByteSink, ModelParameterSet, Start, Topology, UnitWriter
+from netpress.bitstream.units import Content
 from netpress.config import DEFAULT_NONWEIGHT_QP, EncodeConfig
 from netpress.errors import InvalidConfig
 from netpress.formats import open_source
+from netpress.integrity import ChecksumWriter
 from netpress.model import PreparedModel, StreamUnit, prepare_model
 from netpress.parallel import Progress, ordered_map
 from netpress.parameters import ParameterKind
@@ -83,31 +85,40 @@ class Encoder:
     ) -> None:
         """Write the stream of a model to ``sink``, unit by unit; see :meth:`encode`.
 
-        For an update, ``base`` is what its record says about the base model, ``complete`` names the tensors that are new
-        values, and ``spreads`` is the new model, whose spread decides on the steps if no qp is given.
+        For an update, ``base`` is what its record says about the base model, ``complete`` names the tensors that are
+        new values, and ``spreads`` is the new model, whose spread decides on the steps if no qp is given.
         """
         update = self.config.differences if update is None else update
         prepared = prepare_model(open_source(source), self.config)
-        writer = UnitWriter(sink)
+        sums = ChecksumWriter(sink) if self.config.checksums else None
+        writer = UnitWriter(sink if sums is None else sums)
         coded = self._code(prepared, update, executor, progress, spreads)
         if not self.config.signals_parents:
             names = [p.name for p in prepared.parameters]
-            self._write_parameter_sets(writer, prepared.record(names))
+            self._write_parameter_sets(writer, sums, prepared.record(names))
         else:
             # Which tensors an update leaves out is known at its end only, and the record counts those that are there.
-            kept = [unit for unit in coded if not (self._leaves_out_zeros and unit.is_zero())]
+            kept = [unit for unit in coded if not self._leaves_out(unit, prepared, complete)]
             record = prepared.record([name for unit in kept for name in unit.payload_names])
             if base is not None:
                 record.base, record.removed = base.base, base.removed
                 names = [name for unit in kept for name in unit.payload_names]
                 record.complete = {i for i, n in enumerate(names) if prepared.original_name(n) in complete}
-            self._write_parameter_sets(writer, record)
+            self._write_parameter_sets(writer, sums, record)
             coded = iter(kept)
         for unit in coded:
-            writer.write(unit.header, unit.payload)
+            self._write(writer, sums, unit.header, unit.payload)
             if update:
                 self._take_over(unit)
+        if sums is not None:
+            writer.write(Topology(topology_data=sums.text()))
         writer.finish()
+
+    @staticmethod
+    def _write(writer: UnitWriter, sums: ChecksumWriter | None, content: Content, payload: bytes = b"") -> None:
+        writer.write(content, payload)
+        if sums is not None:
+            sums.end_unit()
 
     def _code(
         self,
@@ -118,10 +129,11 @@ class Encoder:
         spreads: Any,
     ) -> Iterator[CodedUnit]:
         """Code all data units, in order."""
-        qps = self._qps(prepared, spreads)
+        config = prepared.with_stream_names(self.config)
+        qps = self._qps(prepared, config, spreads)
         mean = mean_weight_size(prepared.parameters)
         # Made as the workers take them, so that only the tensors under way are in memory.
-        jobs = (self._job(unit, qps, update, mean) for unit in prepared.units)
+        jobs = (self._job(unit, config, qps, update, mean) for unit in prepared.units)
         total = sum(p.size for p in prepared.parameters)
         done = 0
         results = ordered_map(code_unit, jobs, executor=executor, size=lambda job: job.size)
@@ -131,25 +143,30 @@ class Encoder:
             if progress is not None:
                 progress(done, total, stream_unit.members[-1][1].name)
 
-    @property
-    def _leaves_out_zeros(self) -> bool:
-        """NNCodec also drops the zero tensors of a complete model that only signals pre_flag, which loses them."""
-        return self.config.differences or self.config.is_reference
+    def _leaves_out(self, unit: CodedUnit, prepared: PreparedModel, complete: Collection[str]) -> bool:
+        """Whether a data unit stands for no change. A new value that is zero does not, nor does half of a wide integer.
 
-    def _write_parameter_sets(self, writer: UnitWriter, record: Record) -> None:
+        NNCodec also drops the zero tensors of a complete model that only signals pre_flag, which loses them.
+        """
+        if not (self.config.differences or self.config.is_reference) or not unit.is_zero():
+            return False
+        names = unit.payload_names
+        return not any(prepared.is_half(name) or prepared.original_name(name) in complete for name in names)
+
+    def _write_parameter_sets(self, writer: UnitWriter, sums: ChecksumWriter | None, record: Record) -> None:
         config = self.config
-        writer.write(Start(config.profile))
+        self._write(writer, sums, Start(config.profile))
         mps = ModelParameterSet(
             mps_qp_density=config.qp_density,
             mps_quantization_parameter=config.base_qp,
             mps_parent_signalling_enabled_flag=int(config.signals_parents),
             nnr_pre_flag=int(config.pre_signalling),
         )
-        writer.write(mps)
+        self._write(writer, sums, mps)
         if config.topology_storage_format is not None:
-            writes_record = not config.is_reference and not record.is_empty()
-            data = record.to_bytes() if writes_record else b""
-            writer.write(Topology(config.topology_storage_format, topology_data=data))
+            record.has_sums = sums is not None
+            data = record.to_bytes() if config.can_carry_record and not record.is_empty() else b""
+            self._write(writer, sums, Topology(config.topology_storage_format, topology_data=data))
 
     def _take_over(self, unit: CodedUnit) -> None:
         """Keep the integers of a unit for the next update."""
@@ -158,8 +175,10 @@ class Encoder:
         for name, levels in unit.levels.items():
             self.state.update(name, levels, unit.header.parameter_id, in_update=self.config.differences)
 
-    def _job(self, unit: StreamUnit, qps: dict[str, int | None], update: bool, mean: float) -> UnitJob:
-        config, state = self.config, self.state
+    def _job(
+        self, unit: StreamUnit, config: EncodeConfig, qps: dict[str, int | None], update: bool, mean: float
+    ) -> UnitJob:
+        state = self.state
         tensors = [
             UnitTensor(
                 p.name,
@@ -181,9 +200,8 @@ class Encoder:
             job.temporal = config.tca and config.differences and leader in state.levels
         return job
 
-    def _qps(self, prepared: PreparedModel, spreads: Any) -> dict[str, int | None]:
+    def _qps(self, prepared: PreparedModel, config: EncodeConfig, spreads: Any) -> dict[str, int | None]:
         """Return the qp of every tensor; None where it is to be chosen from the values."""
-        config = self.config
         parameters = prepared.parameters
         _check_names(config, prepared)
         qps: dict[str, int | None]
@@ -232,7 +250,7 @@ def _decomposed(prepared: PreparedModel) -> dict[str, tuple[str, str]]:
 
 
 def default_nonweight_qp(config: EncodeConfig) -> int:
-    """Return the qp of non-weights when only ``qp`` is given: the step of -75 at density 2, as far as it can be coded."""
+    """Return the qp of non-weights when only ``qp`` is given: the step of -75 at density 2, if it can be coded."""
     low, high = qp_range(config.qp_density, config.base_qp)
     wanted = round(DEFAULT_NONWEIGHT_QP * 2.0 ** (config.qp_density - 2))
     return min(max(wanted, low), high)
@@ -245,4 +263,3 @@ def _check_names(config: EncodeConfig, prepared: PreparedModel) -> None:
     for name in config.qp_per_tensor or {}:
         if name not in known:
             raise InvalidConfig(f"qp_per_tensor names {name!r}, which the model does not have")
-

@@ -76,7 +76,21 @@ class PreparedModel:
 
     def original_name(self, stream_name: str) -> str:
         """Return the name that a tensor had in the source."""
-        return self._notes.names.get(stream_name, stream_name)
+        whole = self._notes.upper_words.get(stream_name, stream_name)
+        return self._notes.names.get(whole, whole)
+
+    def is_half(self, stream_name: str) -> bool:
+        """Whether a tensor is one half of a wide integer tensor."""
+        return stream_name in self._notes.upper_words or stream_name in self._notes.upper_words.values()
+
+    def with_stream_names(self, config: EncodeConfig) -> EncodeConfig:
+        """Return the settings with the names that tensors have in the stream."""
+        renamed = {original: name for name, original in self._notes.names.items()}
+        if not renamed or not (config.qp_per_tensor or config.raw_float):
+            return config
+        qps = {renamed.get(name, name): qp for name, qp in (config.qp_per_tensor or {}).items()}
+        raw = tuple(renamed.get(name, name) for name in config.raw_float)
+        return config.replace(qp_per_tensor=qps, raw_float=raw)
 
 
 def prepare_model(source: Source, config: EncodeConfig) -> PreparedModel:
@@ -136,7 +150,7 @@ def _stream_tensors(
     notes: _Notes,
     used: set[str],
 ) -> list[Parameter]:
-    """Return a tensor as the stream will carry it (wide integers become two); values are loaded when they are needed."""
+    """Return a tensor as the stream will carry it (wide integers become two); values are loaded when needed."""
     shape, dtype = source.shape(original), source.dtype(original)
     if not shape:
         notes.scalars.append(name)
@@ -177,7 +191,7 @@ def _word(value: npt.NDArray[Any], shift: int) -> npt.NDArray[np.int32]:
 
 
 def _fits_int32(value: npt.NDArray[Any]) -> bool:
-    return value.size == 0 or int(value.min()) >= -(2**31) and int(value.max()) < 2**31
+    return value.size == 0 or (int(value.min()) >= -(2**31) and int(value.max()) < 2**31)
 
 
 def _single_precision(name: str, value: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
@@ -326,9 +340,7 @@ def _check_block(block: Block, members: list[tuple[MemberRole, Parameter]]) -> N
         g, h = (next(p for role, p in members if role is r).shape for r in (MemberRole.G, MemberRole.H))
         size = math.prod(block.dimensions)
         if len(g) != 2 or len(h) != 2 or g[1] != h[0] or g[0] * h[1] != size:
-            raise InvalidModel(
-                f"factors {g} and {h} do not make a weight {block.dimensions}", tensor=block.weight
-            )
+            raise InvalidModel(f"factors {g} and {h} do not make a weight {block.dimensions}", tensor=block.weight)
     rows = block.dimensions[0] if block.dimensions is not None else weight.shape[0]
     if len(members) < 2:
         raise InvalidModel("a block needs two members at least", tensor=block.weight)

@@ -75,9 +75,7 @@ class Parameter:
 
     def with_kind(self, kind: ParameterKind) -> Parameter:
         """Return the same parameter in another role."""
-        return Parameter(
-            self.name, self._value, kind, self.parameter_id, shape=self.shape, is_integer=self.is_integer
-        )
+        return Parameter(self.name, self._value, kind, self.parameter_id, shape=self.shape, is_integer=self.is_integer)
 
     def with_value(self, value: npt.NDArray[np.generic]) -> Parameter:
         """Return a parameter with another array."""

@@ -26,6 +26,7 @@ from netpress.transforms.batch_norm import unfold_block
 
 __all__ = ["FoldedLayer", "Output", "Record"]
 
+_WIDE_TYPES = ("int64", "uint64")
 _PLAIN, _PACKED = b"netpress:", b"netpress-z:"
 _MAX_TEXT = 64 << 20
 _BN_SUFFIXES = (".bias", ".weight", ".running_mean", ".running_var")
@@ -69,6 +70,8 @@ class Record:
     base: str | None = None
     complete: set[int] = dataclasses.field(default_factory=set)
     """In an update: tensors that are new values, not differences."""
+    has_sums: bool = False
+    """Checksums follow at the end of the stream."""
     removed: list[str] = dataclasses.field(default_factory=list)
     """In an update: tensors of the base that the new model does not have."""
 
@@ -100,6 +103,8 @@ class Record:
             content["base"] = self.base
         if self.complete:
             content["complete"] = _ranges(sorted(self.complete))
+        if self.has_sums:
+            content["sums"] = 1
         if self.removed:
             content["removed"] = self.removed
         text = json.dumps(content, separators=(",", ":")).encode()
@@ -141,9 +146,12 @@ class Record:
         record.names = {int(i): str(name) for i, name in content.get("names", {}).items()}
         record.upper_words = {int(i): int(low) for i, low in content.get("upper", {}).items()}
         record.folded = [_folded_from_json(layer) for layer in content.get("folded", [])]
+        record.has_sums = bool(content.get("sums", False))
         record.order = list(_positions(content.get("order", "")))
-        if any(0 not in shape for shape in record.shapes.values()):
+        if any(0 not in shape or min(shape) < 0 for shape in record.shapes.values()):
             raise ValueError("only empty tensors have a shape of their own here")
+        if any(record.types.get(low) not in _WIDE_TYPES for low in record.upper_words.values()):
+            raise ValueError("only int64 and uint64 tensors come in two halves")
         return record
 
     def outputs(self, stream_names: Sequence[str]) -> list[Output]:
@@ -202,20 +210,28 @@ def _restore(arrays: Sequence[Array], type_name: str | None, scalar: bool, shape
     if shape is not None:
         if value.size:
             raise InvalidBitstream("the record in the topology unit calls a tensor with values empty")
-        return value.reshape(shape)
+        try:
+            return value.reshape(shape)
+        except ValueError as error:
+            raise InvalidBitstream(f"the record in the topology unit has an impossible shape: {error}") from None
     return value
 
 
 def _cast(value: Array, dtype: np.dtype[Any], upper: Array | None) -> Array:
-    if dtype.kind in "iu" and value.dtype == np.int32:
-        if upper is not None:
-            if upper.shape != value.shape or dtype.itemsize != 8:
-                raise InvalidBitstream("the two halves of a wide integer tensor do not fit each other")
-            wide = value.view(np.uint32).astype(np.uint64) | upper.view(np.uint32).astype(np.uint64) << np.uint64(32)
-            restored: Array = wide.view(dtype)
-            return restored
-        if dtype == np.uint32:
-            return value.view(np.uint32)
+    if (dtype.kind in "biu") != (value.dtype == np.int32):
+        raise InvalidBitstream(f"the record in the topology unit calls a tensor of {value.dtype} values {dtype}")
+    if upper is not None:
+        if upper.shape != value.shape or upper.dtype != np.int32:
+            raise InvalidBitstream("the record in the topology unit joins two halves that do not fit each other")
+        wide = value.view(np.uint32).astype(np.uint64) | upper.view(np.uint32).astype(np.uint64) << np.uint64(32)
+        restored: Array = wide.view(dtype)
+        return restored
+    if dtype == np.uint32:
+        return value.view(np.uint32)
+    if dtype.kind not in "biu" and dtype.itemsize < 4:
+        # A value next to the largest of a narrow type must not become infinite or NaN by quantisation.
+        limits = ml_dtypes.finfo(dtype)  # type: ignore[no-untyped-call]
+        value = np.clip(value, np.float32(limits.min), np.float32(limits.max))
     return value.astype(dtype)
 
 

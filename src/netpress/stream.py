@@ -26,15 +26,9 @@ from netpress.bitstream import (
     payload_members,
     trace_stream,
 )
-from netpress.decoder import (
-    BytesLike,
-    decode_first_edition,
-    decode_unit,
-    header_of,
-    read_record,
-    read_units,
-)
+from netpress.decoder import decode_first_edition, decode_unit
 from netpress.errors import BaseMismatch, InvalidBitstream
+from netpress.index import BytesLike, header_of, index_stream
 from netpress.limits import DecodeLimits
 from netpress.payload import qp_field_bits
 from netpress.quantize.step_size import step_size
@@ -121,8 +115,8 @@ class Stream(Mapping[str, Array]):
         self._dimensions = dimensions
         self._base = base
         self._is_first_edition_1_0: bool | None = None
-        self._units = read_units(self._data, self._limits, dimensions)
-        self._record = read_record(self._data, self._limits) or Record()
+        self._index = index_stream(self._data, self._limits, dimensions)
+        self._units, self._record = self._index.units, self._index.record
         self._members: list[tuple[Unit, Member]] = [
             (unit, member) for unit in self._units for member in payload_members(header_of(unit))
         ]
@@ -162,6 +156,7 @@ class Stream(Mapping[str, Array]):
 
     def _decode(self, position: int) -> Array:
         unit, member = self._members[position]
+        self._index.check_unit(unit)
         if unit.general_profile_idc != 1 and self._is_first_edition_1_0 is None:
             self._is_first_edition_1_0 = _is_first_edition_1_0(self._units)
         decoded = decode_unit(unit, first_edition_1_0=bool(self._is_first_edition_1_0))
@@ -197,11 +192,10 @@ class Stream(Mapping[str, Array]):
         }
         for upper, lower in record.upper_words.items():
             infos[lower] = _with_upper_words(infos[lower], infos.pop(upper))
-        units = self.units()
         return StreamInfo(
             bytes=self._data.nbytes,
-            profile=units[0].general_profile_idc if units else 0,
-            units=len(units),
+            profile=self._index.profile,
+            units=self._index.unit_count,
             elements=sum(self._members[o.sources[0]][1].size for o in self._outputs.values()),
             original_bytes=sum(self._original_bytes(o) for o in self._outputs.values()),
             tensors=tuple(infos.values()),
@@ -216,6 +210,7 @@ class Stream(Mapping[str, Array]):
         """Close the file; arrays that were decoded stay valid. Can be called more than once."""
         close, self._close = self._close, None
         self._units, self._members = [], []
+        self._index.units = []
         if close is not None:
             self._data.release()
             close()

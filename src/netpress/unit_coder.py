@@ -211,9 +211,7 @@ def _with_codebook(tensor: UnitTensor, config: EncodeConfig, *, always: bool) ->
     first_edition_1_0 = config.is_first_edition_1_0
     # NNCodec 2 searches with one greater-than flag less than it codes with.
     unary_length = config.main_unary_length_minus1 + (1 if first_edition_1_0 else 0)
-    candidate = codebook_levels(
-        levels, unary_length, first_edition_1_0=first_edition_1_0, search=reference
-    )
+    candidate = codebook_levels(levels, unary_length, first_edition_1_0=first_edition_1_0, search=reference)
     chosen = _Quantized(tensor, candidate.levels, qp, False, candidate.codebook)
     if always:
         return chosen
@@ -282,7 +280,9 @@ def _coded(members: list[_Quantized], job: UnitJob, *, block: bool) -> CodedUnit
             best = trial
     header.entry_points = best[1]
     header.cabac_unary_length_minus1 = best[2]
-    header.cabac_unary_length_flag = int(config.is_reference or config.profile != 1 or best[2] != INFERRED_UNARY_LENGTH_MINUS1)
+    header.cabac_unary_length_flag = int(
+        config.is_reference or config.profile != 1 or best[2] != INFERRED_UNARY_LENGTH_MINUS1
+    )
     names = tuple(m.tensor.name for m in members)
     return CodedUnit(header, best[0], dict(zip(names, (m.levels for m in members), strict=True)), names)
 

@@ -10,7 +10,8 @@ from vectors import NAMES, Vector, vector
 
 from netpress.bitstream import Codebook, DataUnit, MemberRole, UnitReader, UnitWriter, payload_members
 from netpress.config import EncodeConfig
-from netpress.decoder import decode_unit, header_of, read_units
+from netpress.decoder import decode_unit
+from netpress.index import header_of, index_stream
 from netpress.limits import DecodeLimits
 from netpress.model import StreamUnit, prepare_model
 from netpress.unit_coder import UnitJob, UnitTensor, code_unit
@@ -20,7 +21,7 @@ RECODED = [name for name in NAMES if vector(name).meta["checks"]["reencode_level
 
 
 def units_of(v: Vector) -> list:
-    return read_units(v.stream, DecodeLimits(), v.meta.get("out_of_band_dimensions"))
+    return index_stream(v.stream, DecodeLimits(), v.meta.get("out_of_band_dimensions")).units
 
 
 def integers_of(v: Vector) -> dict[str, np.ndarray]:

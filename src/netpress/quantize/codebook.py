@@ -6,6 +6,7 @@ Source: ISO/IEC 15938-17, codebook(); coding of quantised tensors with a codeboo
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import numpy as np
 import numpy.typing as npt
@@ -34,7 +35,7 @@ def codebook_header_bits(codebook: Codebook) -> int:
     writer_bits = 4 + ue_bits(len(values), 2)
     for value, order in ((zero - (len(values) >> 1), 2), (values[zero], 7)):
         writer_bits += ue_bits(2 * value - 1 if value > 0 else -2 * value, order)
-    return writer_bits + sum(ue_bits(b - a - 1, codebook.egk) for a, b in zip(values, values[1:], strict=False))
+    return writer_bits + sum(ue_bits(b - a - 1, codebook.egk) for a, b in itertools.pairwise(values))
 
 
 def codebook_levels(levels: Levels, unary_length: int, *, first_edition_1_0: bool, search: bool) -> CodebookLevels:

@@ -39,7 +39,7 @@ def quantize(
         dependent: trellis search for dependent quantisation, else the nearest level.
         lambda_scale: weight of the rate, 0 for none.
         rate_unary_length: cabac_unary_length_minus1, 0..255, for the rate.
-        reference: with a rate, decide as NNCodec does; otherwise the trellis search looks at the bins that will be coded.
+        reference: with a rate, decide as NNCodec does; else the trellis search looks at the bins that will be coded.
         passes: how often it does so, with the statistics of the pass before.
         scan_order: 0..4.
         name: for errors.

@@ -1,0 +1,146 @@
+"""What the headers of a stream say, read once: data units, record, checksums.
+
+Source: ISO/IEC 15938-17, NNR unit syntax.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import mmap
+from collections.abc import Mapping, Sequence
+
+from netpress.bitstream import DataUnit, Topology, Unit, UnitReader, payload_members, scan_units
+from netpress.errors import InvalidBitstream, LimitExceeded
+from netpress.integrity import SUMS_PREFIX, Group, check_group, parse_sums
+from netpress.limits import DecodeLimits
+from netpress.record import Record
+
+__all__ = ["BytesLike", "StreamIndex", "header_of", "index_stream", "unit_elements"]
+
+BytesLike = bytes | bytearray | memoryview | mmap.mmap
+
+_VALUES_PER_BYTE = 4096  # the arithmetic coder makes no more of a byte
+
+
+@dataclasses.dataclass(slots=True)
+class StreamIndex:
+    """The data units of a stream in order, and what the encoder noted in topology units.
+
+    ``unit_count`` counts the units of all types; ``sums`` is empty for a stream without checksums.
+    """
+
+    data: memoryview
+    units: list[Unit]
+    record: Record
+    sums: dict[Group, int]
+    unit_count: int
+    profile: int
+    _checked: set[Group] = dataclasses.field(default_factory=set)
+
+    def check_all(self) -> None:
+        """Compare all units with their checksums, as far as the stream has any.
+
+        Raises:
+            InvalidBitstream: a checksum is wrong.
+        """
+        for group in self.sums:
+            self._check(group)
+
+    def check_unit(self, unit: Unit) -> None:
+        """Compare the group of one unit with its checksum; done once for each group.
+
+        Raises:
+            InvalidBitstream: the checksum is wrong.
+        """
+        for group in self.sums:
+            if group.start < unit.offset + unit.size and unit.offset < group.end:
+                self._check(group)
+
+    def _check(self, group: Group) -> None:
+        if group not in self._checked:
+            check_group(self.data, group, self.sums[group])
+            self._checked.add(group)
+
+
+def header_of(unit: Unit) -> DataUnit:
+    """Return the header of a data unit."""
+    if not isinstance(unit.content, DataUnit):
+        raise TypeError("not a data unit")
+    return unit.content
+
+
+def unit_elements(unit: Unit) -> int:
+    """Return the number of values in a data unit."""
+    return sum(member.size for member in payload_members(header_of(unit)))
+
+
+def index_stream(
+    data: BytesLike, limits: DecodeLimits, dimensions: Mapping[str, Sequence[int]] | None = None
+) -> StreamIndex:
+    """Parse all headers of a stream and check its totals against the limits.
+
+    Args:
+        data: the stream; payloads stay views into it.
+        limits: bounds on what it may claim.
+        dimensions: shapes by name, for streams whose tensor dimensions travel out of band.
+
+    Raises:
+        InvalidBitstream: a header, the record or the list of checksums is damaged.
+        UnsupportedBitstream: the stream uses syntax that is not implemented.
+        LimitExceeded: the stream claims more than the limits allow.
+    """
+    view = memoryview(data)
+    index = StreamIndex(view, [], Record(), {}, 0, 0)
+    totals = _Totals(limits, view.nbytes)
+    has_record = has_sums = False
+    for unit in UnitReader(view, limits=limits, dimensions=dimensions):
+        index.unit_count += 1
+        index.profile = unit.general_profile_idc
+        if isinstance(unit.content, DataUnit):
+            totals.add(unit)
+            index.units.append(unit)
+        elif isinstance(unit.content, Topology):
+            text = unit.content.topology_data
+            if text.startswith(SUMS_PREFIX):
+                if has_sums:
+                    raise InvalidBitstream("the stream has two lists of checksums", unit=unit.index, offset=unit.offset)
+                has_sums = True
+                index.sums = parse_sums(text, list(scan_units(view, limits=limits)))
+            elif not has_record and (record := Record.from_bytes(text)) is not None:
+                index.record, has_record = record, True
+    if index.record.has_sums and not has_sums:
+        raise InvalidBitstream("the checksums at the end of the stream are missing: it was cut off", offset=view.nbytes)
+    return index
+
+
+class _Totals:
+    """What the data units claim together."""
+
+    def __init__(self, limits: DecodeLimits, stream_bytes: int) -> None:
+        self._limits = limits
+        self._plausible = _VALUES_PER_BYTE * stream_bytes + limits.max_cheap_elements
+        self._tensors = self._elements = 0
+
+    def add(self, unit: Unit) -> None:
+        """Count a data unit.
+
+        Raises:
+            LimitExceeded: the stream claims too much.
+        """
+        limits = self._limits
+        self._tensors += len(payload_members(header_of(unit)))
+        self._elements += unit_elements(unit)
+        for value, bound, limit in (
+            (self._tensors, limits.max_tensors, "max_tensors"),
+            (self._elements, limits.max_elements, "max_elements"),
+            (4 * self._elements, limits.max_total_bytes, "max_total_bytes"),
+            (self._elements, self._plausible, "max_cheap_elements"),
+        ):
+            if value > bound:
+                raise LimitExceeded(
+                    f"the stream claims more than DecodeLimits.{limit} allows ({value} > {bound}); raise it if you "
+                    "trust the source",
+                    limit=limit,
+                    unit=unit.index,
+                    offset=unit.offset,
+                )

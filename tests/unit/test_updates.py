@@ -1,0 +1,219 @@
+"""Updates: differences against a base model, and chains that keep a state at both ends."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+import netpress
+from netpress.updates.difference import fingerprint
+from netpress.updates.state import UpdateState
+
+GENERATOR = np.random.default_rng(5)
+BASE = {
+    "w": GENERATOR.normal(0, 0.05, (16, 12)).astype(np.float32),
+    "half": GENERATOR.normal(0, 0.05, (8, 8)).astype(np.float16),
+    "brain": GENERATOR.normal(0, 0.05, (8, 8)).astype(ml_dtypes.bfloat16),
+    "steps": np.array(10, np.int64),
+    "wide": np.array([2**60, -(2**60)], np.int64),
+    "unsigned": np.array([2**64 - 1, 5], np.uint64),
+    "bytes": np.arange(4, dtype=np.uint8),
+    "mask": np.array([True, False]),
+    "empty": np.zeros((0, 2), np.float32),
+    "gone": np.ones(3, np.float32),
+    "reshaped": np.ones((2, 3), np.float32),
+    "retyped": np.ones(3, np.float32),
+    "still_G": np.full((4, 4), 0.5, np.float32),
+}
+NEW = {
+    "new": GENERATOR.normal(0, 0.05, (4, 4)).astype(np.float32),
+    "new zeros": np.zeros((2, 2), np.float32),
+    **{name: value for name, value in BASE.items() if name != "gone"},
+    "w": BASE["w"] + GENERATOR.normal(0, 0.005, (16, 12)).astype(np.float32),
+    "half": (BASE["half"] + np.float16(0.01)).astype(np.float16),
+    "brain": (BASE["brain"].astype(np.float32) + 0.01).astype(ml_dtypes.bfloat16),
+    "steps": np.array(2**40, np.int64),
+    "wide": np.array([2**60 + 3, -(2**60) - 4], np.int64),
+    "unsigned": np.array([2**64 - 2, 6], np.uint64),
+    "bytes": np.array([255, 0, 3, 2], np.uint8),
+    "mask": np.array([False, False]),
+    "reshaped": np.zeros((3, 2), np.float32),
+    "retyped": np.ones(3, np.float64),
+}
+
+
+def check(restored: dict[str, Any]) -> None:
+    assert set(restored) == set(NEW)
+    for name, value in NEW.items():
+        assert restored[name].dtype == value.dtype, name
+        assert restored[name].shape == value.shape, name
+        if value.dtype.kind in "biu":
+            np.testing.assert_array_equal(restored[name], value, err_msg=name)
+        else:
+            np.testing.assert_allclose(
+                restored[name].astype(np.float64), value.astype(np.float64), atol=5e-3, err_msg=name
+            )
+
+
+def test_base_round_trip() -> None:
+    update = netpress.encode(NEW, base=BASE)
+    check(netpress.decode(update, base=BASE))
+    assert len(update) < len(netpress.encode(NEW))
+
+
+def test_lazy_base_round_trip(tmp_path: Any) -> None:
+    netpress.save(NEW, tmp_path / "update.nnc", base=BASE)
+    with netpress.open(tmp_path / "update.nnc", base=BASE) as stream:
+        assert len(stream) == len(NEW)
+        check(dict(stream))
+        with pytest.raises(KeyError):
+            _ = stream["gone"]
+    with pytest.raises(netpress.BaseMismatch):
+        netpress.open(tmp_path / "update.nnc", base={**BASE, "w": BASE["w"] + 1})
+
+
+def test_equal_models_make_a_tiny_update() -> None:
+    update = netpress.encode(BASE, base=BASE)
+    assert len(update) < 200
+    restored = netpress.decode(update, base=BASE)
+    assert all(restored[name].tobytes() == value.tobytes() for name, value in BASE.items())
+
+
+def test_a_stream_as_base() -> None:
+    """Both ends build on what the stream before decodes to, so errors do not add up."""
+    model = {"w": BASE["w"]}
+    held = netpress.decode(netpress.encode(model, qp=-24))
+    for _ in range(5):
+        model = {"w": model["w"] + np.float32(0.01)}
+        held = netpress.decode(netpress.encode(model, qp=-24, base=held), base=held)
+        assert np.abs(held["w"] - model["w"]).max() < 2.5 * 2.0 ** (-24 / 4)
+
+
+@pytest.mark.parametrize("change", ["value", "name", "type", "shape", "missing"])
+def test_wrong_base(change: str) -> None:
+    update = netpress.encode(NEW, base=BASE)
+    other = dict(BASE)
+    if change == "value":
+        other["w"] = other["w"] + np.float32(1e-6)
+    elif change == "name":
+        other["other"] = other.pop("w")
+    elif change == "type":
+        other["half"] = other["half"].astype(np.float32)
+    elif change == "shape":
+        other["w"] = other["w"].reshape(12, 16)
+    else:
+        del other["gone"]
+    with pytest.raises(netpress.BaseMismatch):
+        netpress.decode(update, base=other)
+
+
+def test_fingerprint() -> None:
+    assert fingerprint(BASE) == fingerprint(dict(reversed(BASE.items())))
+    assert fingerprint({"a": np.zeros(2, np.float32)}) != fingerprint({"a": np.array([0, -0.0], np.float32)})
+    assert fingerprint({"a": np.zeros((2, 2))}) != fingerprint({"a": np.zeros(4)})
+
+
+def test_without_the_base_an_update_is_the_difference() -> None:
+    update = netpress.encode({"w": BASE["w"] + np.float32(0.25)}, base={"w": BASE["w"]}, qp=-20)
+    np.testing.assert_allclose(netpress.decode(update)["w"], 0.25, atol=0.06)
+
+
+def test_wide_integers_in_a_chain() -> None:
+    encoder = netpress.Encoder(differences=True)
+    for value in (2**40, -(2**35), 3, 0):
+        data = encoder.encode({"n": np.array([value], np.int64), "w": np.ones(2, np.float32)})
+        assert netpress.decode(data).get("n", 0) == value
+
+
+OPTIONS = [
+    {},
+    {"tca": True},
+    {"hdsp": True},
+    {"tca": True, "hdsp": True},
+    {"tca": True, "use_dq": False, "row_skipping": True},
+    {"tca": True, "hdsp": True, "effort": 9},
+    {"tca": True, "hdsp": True, "scan_order": 1},
+]
+
+
+def rounds(count: int) -> list[dict[str, Any]]:
+    """Sparse differences whose positions repeat, and a tensor of integers."""
+    generator = np.random.default_rng(2)
+    where = generator.random((32, 24)) < 0.2
+    return [
+        {
+            "w": np.where(where, generator.normal(0, 0.1, (32, 24)), 0).astype(np.float32),
+            "b": generator.normal(0, 0.1, 9).astype(np.float32),
+            "n": generator.integers(-3, 4, 9).astype(np.int32),
+        }
+        for _ in range(count)
+    ]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_chains(options: dict[str, Any]) -> None:
+    encoder = netpress.Encoder(qp=-20, differences=True, **options)
+    decoder = netpress.Decoder()
+    for model in rounds(4):
+        decoded = decoder.decode(encoder.encode(model))
+        assert set(decoded) == set(model)
+        np.testing.assert_array_equal(decoded["n"], model["n"])
+        for name in ("w", "b"):
+            np.testing.assert_allclose(decoded[name], model[name], atol=0.15)
+    assert set(encoder.state.levels) == set(decoder.state.levels)
+    for name, levels in encoder.state.levels.items():
+        np.testing.assert_array_equal(levels.reshape(-1), decoder.state.levels[name].reshape(-1))
+        np.testing.assert_array_equal(encoder.state.histories[name], decoder.state.histories[name])
+
+
+def test_state_makes_updates_smaller() -> None:
+    same = rounds(1) * 4
+    sizes = {}
+    for tca in (False, True):
+        encoder = netpress.Encoder(qp=-20, differences=True, tca=tca, lambda_scale=0.0)
+        sizes[tca] = sum(len(encoder.encode(model)) for model in same)
+    assert sizes[True] < sizes[False]
+
+
+def test_lost_update() -> None:
+    encoder = netpress.Encoder(qp=-20, differences=True, tca=True)
+    updates = [encoder.encode(model) for model in rounds(3)]
+    decoder = netpress.Decoder()
+    decoder.decode(updates[0])
+    with pytest.raises(netpress.BaseMismatch):
+        decoder.decode(updates[2])
+    with pytest.raises(netpress.BaseMismatch):
+        netpress.Decoder().decode(updates[1])
+
+
+def test_other_device() -> None:
+    decoder = netpress.Decoder()
+    first, second = (netpress.Encoder(qp=-20, differences=True, device_id=i) for i in (1, 2))
+    decoder.decode(first.encode(rounds(1)[0]))
+    with pytest.raises(netpress.BaseMismatch):
+        decoder.decode(second.encode(rounds(1)[0]))
+
+
+def test_zero_tensors_are_left_out() -> None:
+    encoder = netpress.Encoder(qp=-20, differences=True)
+    decoded = netpress.Decoder().decode(encoder.encode({"a": np.zeros((3, 3), np.float32), "b": np.ones((2, 2), "f4")}))
+    assert list(decoded) == ["b"]
+
+
+def test_state() -> None:
+    state = UpdateState()
+    state.update("a", np.array([0, 1, 0], np.int32), 4, in_update=True)
+    state.update("a", np.array([2, 0, 0], np.int32), 4, in_update=True)
+    assert state.histories["a"].tolist() == [1, 1, 0]
+    assert state.depths == {"a": 2}
+    with pytest.raises(netpress.BaseMismatch):
+        state.update("a", np.zeros(4, np.int32), 4, in_update=True)
+    with pytest.raises(netpress.BaseMismatch):
+        state.update("a", np.zeros(3, np.int32), 5, in_update=True)
+    state.check_device(0)
+    state.check_device(7)
+    with pytest.raises(netpress.BaseMismatch):
+        state.check_device(8)
