@@ -19,7 +19,7 @@ from netpress.errors import InvalidModel
 from netpress.formats import Source
 from netpress.parameters import Block, Parameter, ParameterKind
 from netpress.quantize.step_size import step_size
-from netpress.record import FoldedLayer, Record
+from netpress.record import CodedTensor, FoldedLayer, Record
 from netpress.transforms import batch_norm, sparsify
 from netpress.transforms.batch_norm_pairs import find_blocks
 
@@ -374,7 +374,8 @@ def _record(names: Sequence[str], notes: _Notes, original_order: list[str]) -> R
             )
         )
     original = [notes.names.get(name, name) for name in original_order if name not in notes.upper_words]
-    restored = [output.name for output in record.outputs(names)]
+    # Only the names of the outputs matter here.
+    restored = [output.name for output in record.outputs([CodedTensor(name, (), False) for name in names])]
     position = {name: i for i, name in enumerate(restored)}
     order = [position[name] for name in original if name in position]
     if order != list(range(len(restored))):

@@ -14,7 +14,7 @@ import dataclasses
 import json
 import zlib
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import ml_dtypes
 import numpy as np
@@ -24,7 +24,7 @@ from netpress.errors import InvalidBitstream
 from netpress.parameters import Block
 from netpress.transforms.batch_norm import unfold_block
 
-__all__ = ["FoldedLayer", "Output", "Record"]
+__all__ = ["CodedTensor", "FoldedLayer", "Output", "Record"]
 
 _WIDE_TYPES = ("int64", "uint64")
 _PLAIN, _PACKED = b"netpress:", b"netpress-z:"
@@ -47,6 +47,14 @@ class FoldedLayer:
     epsilon: float
 
 
+class CodedTensor(NamedTuple):
+    """A decoded tensor before it is decoded: float32, or int32 if ``is_integer``."""
+
+    name: str
+    shape: tuple[int, ...]
+    is_integer: bool
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Output:
     """One tensor of the restored model: made by ``build`` from the decoded tensors at ``sources``."""
@@ -54,6 +62,8 @@ class Output:
     name: str
     sources: tuple[int, ...]
     build: Callable[[Sequence[Array]], Array]
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
 
 
 @dataclasses.dataclass(slots=True)
@@ -136,7 +146,7 @@ class Record:
     def _from_json(cls, content: dict[str, Any]) -> Record:
         if content["v"] != 1:
             raise ValueError(f"version {content['v']!r} is not known")
-        record = cls(base=content.get("base"), removed=[str(name) for name in content.get("removed", [])])
+        record = cls(base=_text_or_none(content.get("base")), removed=_texts(content.get("removed", [])))
         for name, ranges in content.get("types", {}).items():
             _dtype(name)
             record.types.update(dict.fromkeys(_positions(ranges), name))
@@ -152,18 +162,28 @@ class Record:
             raise ValueError("only empty tensors have a shape of their own here")
         if any(record.types.get(low) not in _WIDE_TYPES for low in record.upper_words.values()):
             raise ValueError("only int64 and uint64 tensors come in two halves")
+        record._check_uses()
         return record
 
-    def outputs(self, stream_names: Sequence[str]) -> list[Output]:
+    def _check_uses(self) -> None:
+        """Check that no tensor is used twice where it may be used once only."""
+        halves = [*self.upper_words, *self.upper_words.values()]
+        vectors = [i for layer in self.folded for i in (layer.scaling, layer.bias)]
+        weights = [layer.weight for layer in self.folded]
+        once = halves + vectors
+        if len(set(once)) != len(once) or not set(weights).isdisjoint(once):
+            raise ValueError("a tensor is used twice")
+
+    def outputs(self, coded: Sequence[CodedTensor]) -> list[Output]:
         """Return how the tensors of the model come from the decoded ones.
 
         Args:
-            stream_names: names of the decoded tensors, in decoding order.
+            coded: the decoded tensors, in decoding order.
 
         Raises:
             InvalidBitstream: the record does not fit these tensors.
         """
-        count = len(stream_names)
+        count = len(coded)
         positions: list[int] = [*self.types, *self.scalars, *self.shapes, *self.names, *self.complete]
         positions += [*self.upper_words, *self.upper_words.values()]
         for layer in self.folded:
@@ -173,13 +193,16 @@ class Record:
         upper = {low: high for high, low in self.upper_words.items()}
         replaced = {i for layer in self.folded for i in (layer.scaling, layer.bias)} | set(self.upper_words)
         outputs = []
-        for i, name in enumerate(stream_names):
+        for i, tensor in enumerate(coded):
             if i in replaced:
                 continue
             sources = (i, upper[i]) if i in upper else (i,)
-            outputs.append(Output(self.names.get(i, name), sources, self._restorer(i)))
+            shape = () if i in self.scalars else self.shapes.get(i, tensor.shape)
+            native = np.dtype(np.int32 if tensor.is_integer else np.float32)
+            dtype = _dtype(self.types[i]) if i in self.types else native
+            outputs.append(Output(self.names.get(i, tensor.name), sources, self._restorer(i), shape, dtype))
         for layer in self.folded:
-            outputs.extend(_unfolded(layer, stream_names))
+            outputs.extend(_unfolded(layer, coded))
         if self.order:
             if sorted(self.order) != list(range(len(outputs))):
                 raise InvalidBitstream("the order in the topology unit's record does not fit the stream")
@@ -244,19 +267,40 @@ def _dtype(name: str) -> np.dtype[Any]:
     raise ValueError(f"type {name!r} is not known")
 
 
-def _unfolded(layer: FoldedLayer, stream_names: Sequence[str]) -> Iterable[Output]:
+def _unfolded(layer: FoldedLayer, coded: Sequence[CodedTensor]) -> Iterable[Output]:
     beta, gamma, mean, var = layer.names
     block = Block("weight", bn_beta=beta, bn_gamma=gamma, bn_mean=mean, bn_var=var, epsilon=layer.epsilon)
 
     def builder(name: str) -> Callable[[Sequence[Array]], Array]:
-        return lambda arrays: unfold_block(block, alpha=arrays[0], delta=arrays[1])[name]
+        def build(arrays: Sequence[Array]) -> Array:
+            alpha, delta = arrays
+            if any(a.dtype != np.float32 or a.ndim != 1 or a.shape != alpha.shape for a in arrays):
+                raise InvalidBitstream("the record in the topology unit unfolds tensors that are no batch norm")
+            return unfold_block(block, alpha=alpha, delta=delta)[name]
 
+        return build
+
+    shape, single = coded[layer.scaling].shape, np.dtype(np.float32)
     for name in layer.names:
-        yield Output(name, (layer.scaling, layer.bias), builder(name))
+        yield Output(name, (layer.scaling, layer.bias), builder(name), shape, single)
     if layer.own_bias:
-        yield Output(stream_names[layer.bias], (layer.bias,), lambda arrays: np.zeros_like(arrays[0]))
+        own = coded[layer.bias]
+        yield Output(own.name, (layer.bias,), lambda arrays: np.zeros_like(arrays[0]), own.shape, single)
     if layer.own_scaling:
-        yield Output(stream_names[layer.scaling], (layer.scaling,), lambda arrays: np.ones_like(arrays[0]))
+        own = coded[layer.scaling]
+        yield Output(own.name, (layer.scaling,), lambda arrays: np.ones_like(arrays[0]), own.shape, single)
+
+
+def _text_or_none(value: Any) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    return value
+
+
+def _texts(values: Any) -> list[str]:
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise TypeError("a list of names is none")
+    return values
 
 
 def _folded_to_json(layer: FoldedLayer) -> list[Any]:

@@ -5,20 +5,23 @@ Source: ISO/IEC 15938-17, reconstruction after decoding: local scaling, recompos
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from netpress.bitstream import DataUnit, MemberRole, Unit, payload_members
-from netpress.record import Output, Record
+from netpress.bitstream import MemberRole, PayloadType, Unit, payload_members
+from netpress.index import header_of
+from netpress.record import CodedTensor, Output, Record
 from netpress.transforms.decompose import recompose
 from netpress.transforms.local_scaling import apply_scaling
 
 __all__ = ["outputs_of", "reconstructed_outputs"]
 
 Array = npt.NDArray[Any]
+_SINGLE = np.dtype(np.float32)
 
 
 def outputs_of(units: Sequence[Unit], record: Record) -> list[Output]:
@@ -27,7 +30,12 @@ def outputs_of(units: Sequence[Unit], record: Record) -> list[Output]:
     Raises:
         InvalidBitstream: the record does not fit the stream.
     """
-    return record.outputs([member.name for unit in units for member in payload_members(_header(unit))])
+    coded = []
+    for unit in units:
+        header = header_of(unit)
+        is_integer = header.nnr_compressed_data_unit_payload_type == PayloadType.INT
+        coded += [CodedTensor(m.name, m.shape, is_integer) for m in payload_members(header)]
+    return record.outputs(coded)
 
 
 def reconstructed_outputs(units: Sequence[Unit], record: Record) -> list[Output]:
@@ -38,38 +46,95 @@ def reconstructed_outputs(units: Sequence[Unit], record: Record) -> list[Output]
     Raises:
         InvalidBitstream: the record does not fit the stream.
     """
-    outputs = {output.sources[0]: output for output in outputs_of(units, record) if len(output.sources) == 1}
+    plain = outputs_of(units, record)
+    names = {output.sources[0]: output.name for output in plain}
+    folded = {layer.scaling for layer in record.folded}
     merged: dict[int, Output] = {}
     dropped: set[int] = set()
-    folded = {layer.scaling for layer in record.folded}
-    position = 0
-    for unit in units:
-        header = _header(unit)
-        members = payload_members(header)
-        at = {member.role: position + i for i, member in enumerate(members)}
-        position += len(members)
-        if not header.is_block:
-            continue
-        scaling = at.get(MemberRole.SCALING)
+    for layer in _layers(units):
+        scaling = layer.at.get(MemberRole.SCALING)
         if scaling in folded:
             scaling = None
-        if MemberRole.G in at:
-            g, h = at[MemberRole.G], at[MemberRole.H]
-            dimensions = tuple(header.tensor_dimensions or ())
+        if layer.dimensions is not None:
+            g, h = layer.at[MemberRole.G], layer.at[MemberRole.H]
             sources = (g, h) if scaling is None else (g, h, scaling)
-            merged[g] = Output(header.weight_name, sources, _recomposer(dimensions))
+            merged[g] = Output(layer.weight_name, sources, _recomposer(layer.dimensions))
             dropped.add(h)
         elif scaling is not None:
-            weight = at[MemberRole.WEIGHT]
-            name = outputs[weight].name if weight in outputs else header.name
+            weight = layer.at[MemberRole.WEIGHT]
+            name = names.get(weight, layer.weight_name)
             merged[weight] = Output(name, (weight, scaling), lambda arrays: apply_scaling(arrays[0], arrays[1]))
         if scaling is not None:
             dropped.add(scaling)
     return [
         merged.get(output.sources[0], output)
-        for output in outputs_of(units, record)
+        for output in plain
         if output.sources[0] not in dropped or output.sources[0] in folded
     ]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Layer:
+    """Positions of the tensors of one layer; ``dimensions`` is the shape of a decomposed weight."""
+
+    weight_name: str
+    at: dict[MemberRole, int]
+    dimensions: tuple[int, ...] | None
+
+
+def _layers(units: Sequence[Unit]) -> list[_Layer]:
+    """Find the layers: blocks, and runs of units that each carry one tensor of a layer, in payload order."""
+    layers = []
+    position = index = 0
+    while index < len(units):
+        header = _header(units[index])
+        count = 1 if header.is_block or not header.compressed_parameter_types else _run_length(units, index)
+        headers = [_header(unit) for unit in units[index : index + count]]
+        members = [member for h in headers for member in payload_members(h)]
+        if header.is_block or count > 1:
+            roles = [m.role for m in members] if header.is_block else _payload_roles(header)
+            at = {role: position + i for i, role in enumerate(roles)}
+            last = headers[-1]
+            is_decomposed = MemberRole.G in at
+            dimensions = tuple(last.tensor_dimensions or ()) if is_decomposed else None
+            layers.append(_Layer(last.weight_name, at, dimensions))
+        position += len(members)
+        index += count
+    return layers
+
+
+def _payload_roles(header: DataUnit) -> list[MemberRole]:
+    """Return the roles of the tensors of a layer in payload order."""
+    ids = tuple(role.value for role in member_roles(header.compressed_parameter_types))
+    block = DataUnit(
+        ids,
+        (1,),
+        PayloadType.BLOCK,
+        compressed_parameter_types=header.compressed_parameter_types,
+        decomposition_rank=1,
+        g_number_of_rows=1,
+    )
+    return [member.role for member in payload_members(block)]
+
+
+def _run_length(units: Sequence[Unit], start: int) -> int:
+    """Return how many units from ``start`` carry the tensors of one layer, 1 if they do not make a whole layer."""
+    first = _header(units[start])
+    roles = _payload_roles(first)
+    run = [_header(unit) for unit in units[start : start + len(roles)]]
+    if len(run) < len(roles) or any(
+        h.is_block or h.compressed_parameter_types != first.compressed_parameter_types for h in run
+    ):
+        return 1
+    members = [payload_members(h)[0] for h in run]
+    rows = next(m for role, m in zip(roles, members, strict=True) if role in (MemberRole.WEIGHT, MemberRole.G)).shape[
+        :1
+    ]
+    is_factor = [m.role in (MemberRole.G, MemberRole.H) for m in members]
+    fits = is_factor == [role in (MemberRole.G, MemberRole.H) for role in roles] and all(
+        role.is_weight or member.shape == rows for role, member in zip(roles, members, strict=True)
+    )
+    return len(run) if fits else 1
 
 
 def _recomposer(dimensions: tuple[int, ...]) -> Any:
@@ -80,7 +145,5 @@ def _recomposer(dimensions: tuple[int, ...]) -> Any:
     return build
 
 
-def _header(unit: Unit) -> DataUnit:
-    if not isinstance(unit.content, DataUnit):
-        raise TypeError("not a data unit")
-    return unit.content
+def _scale(arrays: Sequence[Array]) -> Array:
+    return np.asarray(apply_scaling(arrays[0], arrays[1]))

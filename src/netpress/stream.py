@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import mmap
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -30,6 +32,7 @@ from netpress.decoder import decode_first_edition, decode_unit
 from netpress.errors import BaseMismatch, InvalidBitstream
 from netpress.index import BytesLike, header_of, index_stream
 from netpress.limits import DecodeLimits
+from netpress.parallel import Progress, ordered_map
 from netpress.payload import qp_field_bits
 from netpress.quantize.step_size import step_size
 from netpress.record import Output, Record
@@ -121,6 +124,7 @@ class Stream(Mapping[str, Array]):
             (unit, member) for unit in self._units for member in payload_members(header_of(unit))
         ]
         self._outputs: dict[str, Output] = {o.name: o for o in outputs_of(self._units, self._record)}
+        self._small: dict[int, Array] = {}
         if base is not None:
             self._check_base(base)
 
@@ -159,7 +163,13 @@ class Stream(Mapping[str, Array]):
         self._index.check_unit(unit)
         if unit.general_profile_idc != 1 and self._is_first_edition_1_0 is None:
             self._is_first_edition_1_0 = _is_first_edition_1_0(self._units)
+        if position in self._small:
+            return self._small[position]
         decoded = decode_unit(unit, first_edition_1_0=bool(self._is_first_edition_1_0))
+        if header_of(unit).is_block:
+            # The vectors of a layer are asked for one by one, each time behind the whole block.
+            at = {m.name: i for i, (u, m) in enumerate(self._members) if u is unit}
+            self._small.update({at[name]: value for name, value in decoded.tensors.items() if value.ndim == 1})
         return decoded.tensors[member.name]
 
     def __iter__(self) -> Iterator[str]:
@@ -171,6 +181,27 @@ class Stream(Mapping[str, Array]):
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
+
+    def lazily(self, *, executor: Executor | None = None, progress: Progress | None = None) -> StreamTensors:
+        """Return the tensors for :func:`netpress.formats.save_tensors`, decoded on all cores while they are written.
+
+        Args:
+            executor: runs the tensors; None uses all cores with threads.
+            progress: called with values done, values in all and the name of the tensor just finished.
+        """
+        return StreamTensors(self, executor, progress)
+
+    def description(self, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+        """Return shape and element type of a tensor without decoding it.
+
+        Raises:
+            KeyError: there is no such tensor.
+        """
+        if self._base is not None and name in self._base:
+            old = np.asarray(self._base[name])
+            if name not in self._outputs or not set(self._outputs[name].sources) & self._record.complete:
+                return old.shape, old.dtype
+        return self._outputs[name].shape, self._outputs[name].dtype
 
     def units(self) -> list[Unit]:
         """Return all units of the stream, parsed."""
@@ -210,6 +241,7 @@ class Stream(Mapping[str, Array]):
         """Close the file; arrays that were decoded stay valid. Can be called more than once."""
         close, self._close = self._close, None
         self._units, self._members = [], []
+        self._small = {}
         self._index.units = []
         if close is not None:
             self._data.release()
@@ -222,6 +254,40 @@ class Stream(Mapping[str, Array]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class StreamTensors:
+    """The tensors of an opened stream one by one; see :meth:`Stream.lazily`."""
+
+    def __init__(self, stream: Stream, executor: Executor | None, progress: Progress | None) -> None:
+        self._stream = stream
+        self._executor = executor
+        self._progress = progress
+
+    @property
+    def names(self) -> list[str]:
+        """Names of all tensors, in the order of the model."""
+        return list(self._stream)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Shape of one tensor."""
+        return self._stream.description(name)[0]
+
+    def dtype(self, name: str) -> np.dtype[Any]:
+        """Element type of one tensor."""
+        return self._stream.description(name)[1]
+
+    def iterate(self, names: Iterable[str]) -> Iterator[Array]:
+        """Yield tensors in an order of the caller's."""
+        names = list(names)
+        sizes = {name: math.prod(self.shape(name)) for name in names}
+        total, done = sum(sizes.values()), 0
+        decoded = ordered_map(self._stream.__getitem__, names, executor=self._executor, size=sizes.__getitem__)
+        for name, value in zip(names, decoded, strict=True):
+            yield np.ascontiguousarray(value).reshape(value.shape)
+            done += sizes[name]
+            if self._progress is not None:
+                self._progress(done, total, name)
 
 
 def open_stream(

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from netpress.errors import InvalidBitstream
-from netpress.record import FoldedLayer, Record, _positions, _ranges
+from netpress.record import CodedTensor, FoldedLayer, Record, _positions, _ranges
 
 FULL = Record(
     types={0: "float16", 1: "int64", 2: "int64", 4: "bfloat16"},
@@ -28,6 +28,10 @@ FULL = Record(
     complete={0, 4},
     removed=["old"],
 )
+
+
+def coded(*names: str) -> list[CodedTensor]:
+    return [CodedTensor(name, (4,), False) for name in names]
 
 
 def packed(content: dict[str, Any]) -> bytes:
@@ -131,12 +135,12 @@ def test_damaged_records(data: bytes) -> None:
 )
 def test_records_that_do_not_fit(record: Record) -> None:
     with pytest.raises(InvalidBitstream, match="record"):
-        record.outputs(["a", "b"])
+        record.outputs(coded("a", "b"))
 
 
 def test_outputs() -> None:
     record = Record(types={0: "int64", 2: "bfloat16"}, scalars={2}, upper_words={1: 0}, names={2: "c"}, order=[1, 0])
-    outputs = record.outputs(["wide", "wide.upper", "stream name"])
+    outputs = record.outputs(coded("wide", "wide.upper", "stream name"))
     assert [output.name for output in outputs] == ["c", "wide"]
     scalar = outputs[0].build([np.array([1.5], np.float32)])
     assert (scalar.shape, scalar.dtype) == ((), np.dtype(ml_dtypes.bfloat16))
@@ -151,7 +155,7 @@ def test_values_next_to_the_largest_stay_finite(name: str) -> None:
     limit = float(ml_dtypes.finfo(name).max)
     value = np.array([limit, -limit, 1], np.float32)
     value[:2] *= np.float32(1.5 if limit < 1e30 else 1)
-    restored = Record(types={0: name}).outputs(["a"])[0].build([value])
+    restored = Record(types={0: name}).outputs(coded("a"))[0].build([value])
     assert restored.astype(np.float32).tolist() == [limit, -limit, 1]
 
 
@@ -172,4 +176,4 @@ def test_values_next_to_the_largest_stay_finite(name: str) -> None:
 )
 def test_outputs_that_do_not_fit_their_tensors(record: Record, arrays: list[Any]) -> None:
     with pytest.raises(InvalidBitstream, match="record"):
-        record.outputs(["a", "b"][: len(arrays)])[0].build(arrays)
+        record.outputs(coded("a", "b")[: len(arrays)])[0].build(arrays)

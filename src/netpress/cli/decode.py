@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import sys
 import time
 from typing import Annotated, Any
@@ -62,37 +63,39 @@ def decode(
             raise typer.BadParameter("--json and the model cannot both go to standard output")
         file_format = "safetensors" if target == STANDARD_STREAM else output_format(target)
         check_output(target, force=force, inputs=(stream, base, dimensions))
-        arguments = {
+        arguments: dict[str, Any] = {
             "base": None if base is None else load_model(base),
             "dimensions": parse_dimensions(dimensions),
             "limits": parse_limits(limit),
         }
         start = time.perf_counter()
-        tensors = _decode(stream, only, arguments, quiet)
-        if target == STANDARD_STREAM:
-            write_tensors(tensors, sys.stdout.buffer, file_format)
-            sys.stdout.buffer.flush()
-        else:
-            save_tensors(tensors, target)
-        size = sum(tensor.nbytes for tensor in tensors.values())
-        seconds = time.perf_counter() - start
+        with (
+            stream_file(stream) as path,
+            netpress.open(path, **arguments) as opened,
+            progress("decoding", quiet=quiet) as report,
+        ):
+            tensors = _chosen(opened, only) if only else opened.lazily(progress=report)
+            if target == STANDARD_STREAM:
+                write_tensors(tensors, sys.stdout.buffer, file_format)
+                sys.stdout.buffer.flush()
+            else:
+                save_tensors(tensors, target)
+            descriptions = [opened.description(name) for name in (only or opened)]
+        size = sum(math.prod(shape) * dtype.itemsize for shape, dtype in descriptions)
+        count, seconds = len(descriptions), time.perf_counter() - start
         if as_json:
-            print_json({"output": target, "tensors": len(tensors), "bytes": size, "seconds": seconds})
+            print_json({"output": target, "tensors": count, "bytes": size, "seconds": seconds})
         elif not quiet:
-            line = f"{display_name(target)}: {counted(len(tensors), 'tensor')}, {human_bytes(size)} ({seconds:.1f} s)"
+            line = f"{display_name(target)}: {counted(count, 'tensor')}, {human_bytes(size)} ({seconds:.1f} s)"
             print_line(line, file=sys.stderr if target == STANDARD_STREAM else None)
 
 
-def _decode(stream: str, only: list[str] | None, arguments: dict[str, Any], quiet: bool) -> dict[str, npt.NDArray[Any]]:
-    """Decode all tensors, or those that are asked for, in the order of the stream."""
-    with stream_file(stream) as path, progress("decoding", quiet=quiet) as report:
-        if not only:
-            return netpress.load(path, progress=report, **arguments)
-        with netpress.open(path, **arguments) as lazy:
-            for name in only:
-                if name not in lazy:
-                    raise netpress.InvalidConfig(f"there is no tensor {name!r}{_suggest(name, list(lazy))}")
-            return {name: lazy[name] for name in lazy if name in only}
+def _chosen(stream: netpress.Stream, only: list[str]) -> dict[str, npt.NDArray[Any]]:
+    """Decode the tensors that are asked for, in the order of the stream."""
+    for name in only:
+        if name not in stream:
+            raise netpress.InvalidConfig(f"there is no tensor {name!r}{_suggest(name, list(stream))}")
+    return {name: stream[name] for name in stream if name in only}
 
 
 def _suggest(name: str, known: list[str]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from netpress.errors import InvalidModel
-from netpress.formats.source import Entry, Source, check_dtype, check_name, is_numpy_dtype, plain_kind
+from netpress.formats.source import Entry, LazyTensors, Source, check_dtype, check_name, is_numpy_dtype, plain_kind
 
 __all__ = ["open_file", "write"]
 
@@ -81,18 +81,19 @@ def _reader(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str) -> Calla
     return read
 
 
-def write(tensors: Mapping[str, npt.NDArray[Any]], file: BinaryIO) -> None:
-    """Write contiguous arrays as an uncompressed .npz file.
+def write(tensors: LazyTensors, file: BinaryIO) -> None:
+    """Write tensors as an uncompressed .npz file, one after the other.
 
     Raises:
         InvalidModel: numpy's format has no name for the type of an array (bfloat16 and the 8-bit floats).
     """
-    for name, array in tensors.items():
-        if not is_numpy_dtype(array.dtype):
-            message = f".npz files cannot hold values of type {array.dtype}; write .safetensors or .pt"
+    names = tensors.names
+    for name in names:
+        if not is_numpy_dtype(tensors.dtype(name)):
+            message = f".npz files cannot hold values of type {tensors.dtype(name)}; write .safetensors or .pt"
             raise InvalidModel(message, tensor=name)
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-        for name, array in tensors.items():
+        for name, array in zip(names, tensors.iterate(names), strict=True):
             info = zipfile.ZipInfo(f"{name}.npy")  # dated 1980: equal models give equal files
             with archive.open(info, "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, array, allow_pickle=False)

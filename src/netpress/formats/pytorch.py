@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from netpress.errors import InvalidModel
-from netpress.formats.source import Entry, Source, check_name, is_numpy_dtype, plain_kind
+from netpress.formats.source import Entry, LazyTensors, Source, check_name, is_numpy_dtype, plain_kind
 from netpress.parameters import ParameterKind
 
 __all__ = ["is_module", "is_tensor", "open_file", "open_module", "tensor_entry", "write"]
@@ -200,14 +200,18 @@ def _state_dict(content: Any, path: Path) -> dict[str, Any]:
     return dict(state)
 
 
-def write(tensors: Mapping[str, npt.NDArray[Any]], file: BinaryIO) -> None:
-    """Write arrays as a PyTorch state dictionary, for ``torch.load``.
+def write(tensors: LazyTensors, file: BinaryIO) -> None:
+    """Write tensors as a PyTorch state dictionary, for ``torch.load``; needs all of them in memory.
 
     Raises:
         InvalidModel: torch is missing.
     """
     torch = _import_torch("writing .pt files")
-    torch.save({name: _to_torch(value) for name, value in tensors.items()}, file)
+    names = tensors.names
+    arrays = zip(names, tensors.iterate(names), strict=True)
+    torch.save(
+        {name: _to_torch(np.ascontiguousarray(value).reshape(tensors.shape(name))) for name, value in arrays}, file
+    )
 
 
 def _to_torch(array: npt.NDArray[Any]) -> Any:

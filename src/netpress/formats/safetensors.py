@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO, TypeGuard
 
@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from netpress.errors import InvalidModel
-from netpress.formats.source import Entry, Source, check_name, plain_kind
+from netpress.formats.source import Entry, LazyTensors, Source, check_name, plain_kind
 
 __all__ = ["open_file", "open_index", "write"]
 
@@ -246,8 +246,8 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return content
 
 
-def write(tensors: Mapping[str, npt.NDArray[Any]], file: BinaryIO) -> None:
-    """Write contiguous arrays as a safetensors file.
+def write(tensors: LazyTensors, file: BinaryIO) -> None:
+    """Write tensors as a safetensors file, one after the other.
 
     The header lists the tensors in the given order, while their values are laid out by falling element size, so that
     every reader finds them aligned. ``format: pt`` in the metadata is what transformers asks for.
@@ -255,26 +255,24 @@ def write(tensors: Mapping[str, npt.NDArray[Any]], file: BinaryIO) -> None:
     Raises:
         InvalidModel: a name is not possible in this format.
     """
-    layout = sorted(tensors, key=lambda name: -tensors[name].itemsize)  # stable
-    offsets: dict[str, int] = {}
+    names = tensors.names
+    dtypes = {name: tensors.dtype(name) for name in names}
+    layout = sorted(names, key=lambda name: -dtypes[name].itemsize)  # stable
+    ranges: dict[str, tuple[int, int]] = {}
     position = 0
     for name in layout:
-        offsets[name] = position
-        position += tensors[name].nbytes
+        ranges[name] = position, position + math.prod(tensors.shape(name)) * dtypes[name].itemsize
+        position = ranges[name][1]
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    for name, array in tensors.items():
+    for name in names:
         if name == "__metadata__":
             raise InvalidModel("safetensors files use this name for themselves", tensor=name)
-        begin = offsets[name]
-        header[name] = {
-            "dtype": _CODES[array.dtype],
-            "shape": list(array.shape),
-            "data_offsets": [begin, begin + array.nbytes],
-        }
+        shape = list(tensors.shape(name))
+        header[name] = {"dtype": _CODES[dtypes[name]], "shape": shape, "data_offsets": list(ranges[name])}
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
     file.write(len(text).to_bytes(8, "little"))
     file.write(text)
-    for name in layout:
-        array = tensors[name].astype(tensors[name].dtype.newbyteorder("<"), copy=False)
-        file.write(array.reshape(-1).view(np.uint8).data)
+    for array in tensors.iterate(layout):
+        little = array.astype(array.dtype.newbyteorder("<"), copy=False)
+        file.write(little.reshape(-1).view(np.uint8).data)

@@ -13,11 +13,11 @@ import numpy.typing as npt
 from netpress.errors import InvalidConfig
 from netpress.files import atomic_writer
 from netpress.formats import npz, pytorch, safetensors
-from netpress.formats.source import check_dtype, check_name
+from netpress.formats.source import Entry, LazyTensors, Source, check_dtype, check_name, plain_kind
 
 __all__ = ["OUTPUT_FORMATS", "output_format", "save_tensors", "write_tensors"]
 
-_WRITERS: dict[str, Callable[[Mapping[str, npt.NDArray[Any]], BinaryIO], None]] = {
+_WRITERS: dict[str, Callable[[LazyTensors, BinaryIO], None]] = {
     "safetensors": safetensors.write,
     "npz": npz.write,
     "pt": pytorch.write,
@@ -42,13 +42,14 @@ def output_format(path: str | os.PathLike[str]) -> str:
     return _EXTENSIONS[suffix]
 
 
-def save_tensors(tensors: Mapping[str, npt.NDArray[Any]], path: str | os.PathLike[str]) -> None:
+def save_tensors(tensors: Mapping[str, npt.NDArray[Any]] | LazyTensors, path: str | os.PathLike[str]) -> None:
     """Write arrays as a model file, in the format of its extension; the file appears complete or not at all.
 
     Order, names, shapes (0-d and empty ones too) and element types are kept.
 
     Args:
-        tensors: name -> array, of the types in :data:`netpress.formats.SUPPORTED_DTYPES`.
+        tensors: name -> array, of the types in :data:`netpress.formats.SUPPORTED_DTYPES`; or tensors that are made
+            while they are written, so that they are never all in memory (but for .pt).
         path: a file ending in .safetensors, .npz, .pt or .pth.
 
     Raises:
@@ -71,7 +72,7 @@ def save_tensors(tensors: Mapping[str, npt.NDArray[Any]], path: str | os.PathLik
         _WRITERS[format_name](arrays, file)
 
 
-def write_tensors(tensors: Mapping[str, npt.NDArray[Any]], file: BinaryIO, format_name: str) -> None:
+def write_tensors(tensors: Mapping[str, npt.NDArray[Any]] | LazyTensors, file: BinaryIO, format_name: str) -> None:
     """Write arrays to an open binary file or pipe; ``format_name`` is one of :data:`OUTPUT_FORMATS`.
 
     Raises:
@@ -84,11 +85,20 @@ def write_tensors(tensors: Mapping[str, npt.NDArray[Any]], file: BinaryIO, forma
     _WRITERS[format_name](_prepare(tensors), file)
 
 
-def _prepare(tensors: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+def _prepare(tensors: Mapping[str, npt.NDArray[Any]] | LazyTensors) -> LazyTensors:
     """Check names and types; make arrays contiguous and of native byte order where they are not."""
-    arrays: dict[str, npt.NDArray[Any]] = {}
+    if not isinstance(tensors, Mapping):
+        for name in tensors.names:
+            check_name(name)
+            check_dtype(tensors.dtype(name), name)
+        return tensors
+    entries: dict[str, Entry] = {}
     for name, value in tensors.items():
         check_name(name)
         array = np.asarray(value)
-        arrays[name] = np.require(array, dtype=check_dtype(array.dtype, name), requirements=["C", "A"])
-    return arrays
+        entries[name] = Entry(array.shape, check_dtype(array.dtype, name), plain_kind(array.shape), _constant(array))
+    return Source(entries, "dict")
+
+
+def _constant(array: npt.NDArray[Any]) -> Callable[[], npt.NDArray[Any]]:
+    return lambda: array

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 import ml_dtypes
 import numpy as np
@@ -14,7 +14,16 @@ import numpy.typing as npt
 from netpress.errors import InvalidModel
 from netpress.parameters import ParameterKind
 
-__all__ = ["SUPPORTED_DTYPES", "Entry", "Source", "check_dtype", "check_name", "is_numpy_dtype", "plain_kind"]
+__all__ = [
+    "SUPPORTED_DTYPES",
+    "Entry",
+    "LazyTensors",
+    "Source",
+    "check_dtype",
+    "check_name",
+    "is_numpy_dtype",
+    "plain_kind",
+]
 
 SUPPORTED_DTYPES: tuple[np.dtype[Any], ...] = tuple(
     np.dtype(t)
@@ -53,6 +62,23 @@ class Entry:
     dtype: np.dtype[Any]
     kind: ParameterKind
     read: Callable[[], npt.NDArray[Any]]
+
+
+class LazyTensors(Protocol):
+    """Named tensors that come one by one; a :class:`Source` and an opened stream are such."""
+
+    @property
+    def names(self) -> list[str]:
+        """Names of all tensors, in the order of the model."""
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape of one tensor without making it."""
+
+    def dtype(self, name: str) -> np.dtype[Any]:
+        """Return the element type of one tensor without making it."""
+
+    def iterate(self, names: Iterable[str]) -> Iterator[npt.NDArray[Any]]:
+        """Yield tensors in an order of the caller's: C-contiguous, in native byte order."""
 
 
 class Source:
@@ -99,6 +125,11 @@ class Source:
         if value.shape != entry.shape:
             raise InvalidModel(f"has shape {value.shape} instead of {entry.shape}", tensor=name)
         return value
+
+    def iterate(self, names: Iterable[str]) -> Iterator[npt.NDArray[Any]]:
+        """Yield tensors in an order of the caller's; see :meth:`load`."""
+        for name in names:
+            yield self.load(name)
 
     def kind(self, name: str) -> ParameterKind:
         """Return the role of one tensor in the model.
