@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from netpress.bitstream import MemberRole, PayloadType, Unit, payload_members
+from netpress.bitstream import DataUnit, MemberRole, PayloadType, Unit, member_roles, payload_members
 from netpress.index import header_of
 from netpress.record import CodedTensor, Output, Record
 from netpress.transforms.decompose import recompose
@@ -47,7 +47,7 @@ def reconstructed_outputs(units: Sequence[Unit], record: Record) -> list[Output]
         InvalidBitstream: the record does not fit the stream.
     """
     plain = outputs_of(units, record)
-    names = {output.sources[0]: output.name for output in plain}
+    outputs = {output.sources[0]: output for output in plain}
     folded = {layer.scaling for layer in record.folded}
     merged: dict[int, Output] = {}
     dropped: set[int] = set()
@@ -58,12 +58,12 @@ def reconstructed_outputs(units: Sequence[Unit], record: Record) -> list[Output]
         if layer.dimensions is not None:
             g, h = layer.at[MemberRole.G], layer.at[MemberRole.H]
             sources = (g, h) if scaling is None else (g, h, scaling)
-            merged[g] = Output(layer.weight_name, sources, _recomposer(layer.dimensions))
+            merged[g] = Output(layer.weight_name, sources, _recomposer(layer.dimensions), layer.dimensions, _SINGLE)
             dropped.add(h)
         elif scaling is not None:
             weight = layer.at[MemberRole.WEIGHT]
-            name = names.get(weight, layer.weight_name)
-            merged[weight] = Output(name, (weight, scaling), lambda arrays: apply_scaling(arrays[0], arrays[1]))
+            old = outputs[weight]
+            merged[weight] = Output(old.name, (weight, scaling), _scale, old.shape, _SINGLE)
         if scaling is not None:
             dropped.add(scaling)
     return [
@@ -87,9 +87,9 @@ def _layers(units: Sequence[Unit]) -> list[_Layer]:
     layers = []
     position = index = 0
     while index < len(units):
-        header = _header(units[index])
+        header = header_of(units[index])
         count = 1 if header.is_block or not header.compressed_parameter_types else _run_length(units, index)
-        headers = [_header(unit) for unit in units[index : index + count]]
+        headers = [header_of(unit) for unit in units[index : index + count]]
         members = [member for h in headers for member in payload_members(h)]
         if header.is_block or count > 1:
             roles = [m.role for m in members] if header.is_block else _payload_roles(header)
@@ -119,20 +119,18 @@ def _payload_roles(header: DataUnit) -> list[MemberRole]:
 
 def _run_length(units: Sequence[Unit], start: int) -> int:
     """Return how many units from ``start`` carry the tensors of one layer, 1 if they do not make a whole layer."""
-    first = _header(units[start])
+    first = header_of(units[start])
     roles = _payload_roles(first)
-    run = [_header(unit) for unit in units[start : start + len(roles)]]
+    run = [header_of(unit) for unit in units[start : start + len(roles)]]
     if len(run) < len(roles) or any(
         h.is_block or h.compressed_parameter_types != first.compressed_parameter_types for h in run
     ):
         return 1
     members = [payload_members(h)[0] for h in run]
-    rows = next(m for role, m in zip(roles, members, strict=True) if role in (MemberRole.WEIGHT, MemberRole.G)).shape[
-        :1
-    ]
+    matrix = next(m for role, m in zip(roles, members, strict=True) if role in (MemberRole.WEIGHT, MemberRole.G))
     is_factor = [m.role in (MemberRole.G, MemberRole.H) for m in members]
     fits = is_factor == [role in (MemberRole.G, MemberRole.H) for role in roles] and all(
-        role.is_weight or member.shape == rows for role, member in zip(roles, members, strict=True)
+        role.is_weight or member.shape == matrix.shape[:1] for role, member in zip(roles, members, strict=True)
     )
     return len(run) if fits else 1
 

@@ -41,6 +41,7 @@ from netpress.restore import outputs_of
 __all__ = ["Stream", "StreamInfo", "TensorInfo"]
 
 Array = npt.NDArray[Any]
+_RELEASED_BYTES = 1 << 20
 _BLOCK_EDGES = {1: 8, 2: 16, 3: 32, 4: 64}
 
 
@@ -166,11 +167,20 @@ class Stream(Mapping[str, Array]):
         if position in self._small:
             return self._small[position]
         decoded = decode_unit(unit, first_edition_1_0=bool(self._is_first_edition_1_0))
+        self._release(unit)
         if header_of(unit).is_block:
             # The vectors of a layer are asked for one by one, each time behind the whole block.
             at = {m.name: i for i, (u, m) in enumerate(self._members) if u is unit}
             self._small.update({at[name]: value for name, value in decoded.tensors.items() if value.ndim == 1})
         return decoded.tensors[member.name]
+
+    def _release(self, unit: Unit) -> None:
+        """Let go of the pages of a mapped file that hold a large unit, so that they do not stay resident."""
+        if isinstance(self._data.obj, mmap.mmap) and unit.size >= _RELEASED_BYTES and hasattr(mmap, "MADV_DONTNEED"):
+            start = -(-unit.offset // mmap.PAGESIZE) * mmap.PAGESIZE
+            end = (unit.offset + unit.size) // mmap.PAGESIZE * mmap.PAGESIZE
+            if end > start:
+                self._data.obj.madvise(mmap.MADV_DONTNEED, start, end - start)
 
     def __iter__(self) -> Iterator[str]:
         if self._base is None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from netpress.bitstream.codebook import Codebook
 from netpress.bitstream.maps import (
@@ -309,6 +309,11 @@ class Unit:
     general_profile_idc: int
     mps: ModelParameterSet | None
     lps: LayerParameterSet | None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A view into the data travels to other processes as bytes.
+        values = (getattr(self, field.name) for field in dataclasses.fields(self))
+        return Unit, tuple(bytes(value) if isinstance(value, memoryview) else value for value in values)
 
     @property
     def qp_density(self) -> int | None:
