@@ -3,6 +3,7 @@
 #pragma once
 
 #include <bit>
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -12,34 +13,57 @@
 
 namespace netpress {
 
-inline unsigned lps_range(unsigned range, int sum) {
-  const int column = sum >> 7;  // floor shift first: negative sums land one column further out than positive ones
-  return kLpsRange[(range >> 5) & 7][column < 0 ? -column : column];
+inline uint64_t lps_range(uint64_t range, std::ptrdiff_t sum) {
+  return kBinTables.lps_rows[32 + (sum >> 7)] >> (range >> 2 & 56) & 255;
 }
+
+// Doublings that bring a range back to 256 .. 511.
+inline int normalising_shift(uint64_t range) { return __builtin_clzll(range) - 55; }
 
 class ArithmeticEncoder {
  public:
   void bin(Context& context, bool value) {
-    const int sum = context.sum();
-    const unsigned lps = lps_range(range_, sum);
-    range_ -= lps;
-    if (value != (sum >= 0)) {
-      low_ += range_;
-      range_ = lps;
+    const uint16_t coded = value;
+    bins(&context, &coded, 1);
+  }
+
+  // A row of bins, each 2 * (index of its context) + value.
+  __attribute__((always_inline)) void bins(Context* contexts, const uint16_t* coded, size_t count) {
+    uint64_t low = low_;
+    uint64_t range = range_;
+    int pending = pending_;
+    for (const uint16_t* const end = coded + count; coded != end; ++coded) {
+      Context& context = contexts[*coded >> 1];
+      const bool value = *coded & 1;
+      const int sum = context.sum();
+      const uint64_t lps = lps_range(range, sum);
+      const uint64_t mps = range - lps;
+      // All ones for the upper interval; a mask, because it can hardly be predicted.
+      const uint64_t upper = uint64_t{0} - (static_cast<uint64_t>(value) ^ (~static_cast<unsigned>(sum) >> 31));
+      low += mps & upper;
+      range = mps + ((lps - mps) & upper);
+      context.update(value);
+      const int shift = normalising_shift(range);
+      range <<= shift;
+      low <<= shift;
+      pending += shift;
+      if (pending >= 32) {
+        const int below = 9 + pending - 32;
+        put(low >> below, 32);
+        low &= (uint64_t{1} << below) - 1;
+        pending -= 32;
+      }
     }
-    context.update(value);
-    const int shift = std::countl_zero(static_cast<uint32_t>(range_)) - 23;
-    range_ <<= shift;
-    low_ <<= shift;
-    pending_ += shift;
-    if (pending_ >= 32) flush();
+    low_ = low;
+    range_ = range;
+    pending_ = pending;
   }
 
   // `count` equiprobable bins, most significant first; count <= 31.
   void bypass(uint32_t value, int count) {
     if (count == 0) return;
     if (pending_ + count > 50) flush_bits(pending_);
-    low_ = (low_ << count) + static_cast<uint64_t>(range_) * value;
+    low_ = (low_ << count) + range_ * value;
     pending_ += count;
     if (pending_ >= 32) flush();
   }
@@ -58,7 +82,7 @@ class ArithmeticEncoder {
     flush_bits(pending_);
     // Nine bits are left, plus a carry.
     carry(low_ >> 9);
-    tail(static_cast<uint32_t>(low_ & 511), 9);
+    tail(low_ & 511, 9);
     if (tail_bits_ > 0) tail(0, 8 - tail_bits_);
     return std::move(bytes_);
   }
@@ -70,11 +94,15 @@ class ArithmeticEncoder {
   void flush_bits(int count) {
     if (count == 0) return;
     const int below = 9 + pending_ - count;
-    const uint64_t top = low_ >> below;
-    carry(top >> count);
-    tail(static_cast<uint32_t>(top & ((uint64_t{1} << (count < 32 ? count : 32)) - 1)), count);
+    put(low_ >> below, count);
     low_ &= (uint64_t{1} << below) - 1;
     pending_ -= count;
+  }
+
+  // Appends `count` bits and the carry above them. Apart from the coding loop, whose registers stay registers.
+  __attribute__((noinline)) void put(uint64_t bits, int count) {
+    carry(bits >> count);
+    tail(bits & ((uint64_t{1} << count) - 1), count);
     emitted_ += static_cast<uint64_t>(count);
   }
 
@@ -91,8 +119,8 @@ class ArithmeticEncoder {
     }
   }
 
-  // Appends `count` bits (<= 32) to the output.
-  void tail(uint32_t bits, int count) {
+  // Appends `count` bits (<= 50) to the output.
+  void tail(uint64_t bits, int count) {
     uint64_t all = static_cast<uint64_t>(tail_) << count | bits;
     int n = tail_bits_ + count;
     while (n >= 8) {
@@ -100,11 +128,11 @@ class ArithmeticEncoder {
       bytes_.push_back(static_cast<uint8_t>(all >> n));
     }
     tail_bits_ = n;
-    tail_ = static_cast<uint32_t>(all & ((1u << n) - 1));
+    tail_ = static_cast<uint32_t>(all) & ((1u << n) - 1);
   }
 
   uint64_t low_ = 0;
-  unsigned range_ = 510;
+  uint64_t range_ = 510;
   int pending_ = 0;        // doublings whose bits are still in low_
   uint64_t emitted_ = 0;   // bits moved to the output
   uint32_t tail_ = 0;      // output bits that do not fill a byte yet
@@ -116,25 +144,22 @@ class ArithmeticDecoder {
  public:
   ArithmeticDecoder(const uint8_t* data, size_t size) : window_(data, size) {
     if (size < 2) throw Failure(Status::kBadStart);
-    value_ = static_cast<uint64_t>(window_.read32(0)) << 32 | window_.read32(4);
-    position_ = 8;
-    spare_ = 55;
-    if (value_ >> 55 >= 510) throw Failure(Status::kBadStart);
+    value_ = static_cast<uint64_t>(window_.read32(0)) << (kPoint - 23);
+    if (window() >= 510) throw Failure(Status::kBadStart);
   }
 
   bool bin(Context& context) {
     const int sum = context.sum();
-    const unsigned lps = lps_range(range_, sum);
-    bool value = sum >= 0;
-    range_ -= lps;
-    const uint64_t scaled = static_cast<uint64_t>(range_) << 55;
-    if (value_ >= scaled) {
-      value_ -= scaled;
-      range_ = lps;
-      value = !value;
-    }
+    const uint64_t lps = lps_range(range_, sum);
+    const uint64_t mps = range_ - lps;
+    // Which interval it is can hardly be predicted: masks, no branch.
+    const uint64_t above = value_ - (mps << kPoint);
+    const uint64_t lower = static_cast<uint64_t>(static_cast<int64_t>(above) >> 63);
+    value_ = above + (mps << kPoint & lower);
+    range_ = lps + ((mps - lps) & lower);
+    const bool value = static_cast<bool>((static_cast<unsigned>(sum) >> 31 ^ static_cast<unsigned>(lower)) & 1);
     context.update(value);
-    const int shift = std::countl_zero(static_cast<uint32_t>(range_)) - 23;
+    const int shift = normalising_shift(range_);
     range_ <<= shift;
     skip(shift);
     return value;
@@ -146,9 +171,9 @@ class ArithmeticDecoder {
     while (count > 0) {
       const int part = count < 16 ? count : 16;
       if (spare_ < part) refill();
-      const uint64_t numerator = value_ >> (55 - part);
+      const uint64_t numerator = value_ >> (kPoint - part);
       const uint64_t quotient = numerator / range_;  // < 2^part because the window is below the range
-      value_ -= (quotient * range_) << (55 - part);
+      value_ -= (quotient * range_) << (kPoint - part);
       result = result << part | static_cast<uint32_t>(quotient);
       skip(part);
       count -= part;
@@ -159,11 +184,11 @@ class ArithmeticDecoder {
   void restart_range() {
     // A conforming encoder leaves the window below 256 here.
     range_ = 256;
-    if (value_ >> 55 >= 256) throw Failure(Status::kBadTermination);
+    if (window() >= 256) throw Failure(Status::kBadTermination);
   }
 
   uint64_t doublings() const { return static_cast<uint64_t>(position_) * 8 - 9 - static_cast<uint64_t>(spare_); }
-  unsigned window() const { return static_cast<unsigned>(value_ >> 55); }
+  unsigned window() const { return static_cast<unsigned>(value_ >> kPoint); }
 
   // Reads the terminating bin; checks stop pattern and that the payload is used up to its last byte.
   void finish() {
@@ -185,16 +210,18 @@ class ArithmeticDecoder {
 
   void refill() {
     if (position_ > window_.size() + 8) throw Failure(Status::kTruncated);
-    value_ |= static_cast<uint64_t>(window_.read32(position_)) << (23 - spare_);
+    value_ |= static_cast<uint64_t>(window_.read32(position_)) << (kPoint - 32 - spare_);
     position_ += 4;
     spare_ += 32;
   }
 
+  static constexpr int kPoint = 54;  // of value_; the sign bit stays free for comparisons
+
   ByteWindow window_;
-  uint64_t value_ = 0;     // decoder offset, its nine integer bits on top
-  unsigned range_ = 510;
-  int spare_ = 0;          // bits of value_ below the nine that come from the payload
-  size_t position_ = 0;    // next byte to fetch
+  uint64_t value_;         // decoder offset, nine integer bits
+  uint64_t range_ = 510;
+  int spare_ = 23;         // fractional bits of value_ that come from the payload
+  size_t position_ = 4;    // next byte to fetch
 };
 
 }  // namespace netpress

@@ -1,6 +1,7 @@
 #include "level_coder.h"
 
 #include "context_search.h"
+#include "plain_runs.h"
 #include "trellis.h"
 
 namespace netpress {
@@ -98,19 +99,15 @@ void PayloadEncoder::tensor(const int32_t* levels, TensorCoding coding, Search s
   });
 
   marks_.emplace_back();
-  if (coding.is_plain(history_in_use)) {
-    weights<true>(levels, coding, skipped, contexts);
-  } else {
-    weights<false>(levels, coding, skipped, contexts);
-  }
+  weights(levels, coding, skipped, contexts);
 }
 
-template <bool kPlain>
 void PayloadEncoder::weights(const int32_t* levels, const TensorCoding& coding, const std::vector<uint8_t>& skipped,
                              std::vector<Context>& contexts) {
   const ContextLayout layout(coding.unary_length);
   const Bounds bounds = coding.bounds();
   const int32_t* base = coding.temporal() ? coding.base : nullptr;
+  const bool plain = fast_ && coding.is_plain(coding.use_history) && coding.unary_length > 0;
   EncodingSink sink{coder_, contexts.data()};
   Neighbourhood n;
   if (coding.restarts_range()) {
@@ -121,12 +118,14 @@ void PayloadEncoder::weights(const int32_t* levels, const TensorCoding& coding, 
     if (!skipped.empty() && skipped[static_cast<size_t>(s.row)]) {
       // Once per segment, with the full row length: also in a block scan.
       if (coding.dependent) n.state = after_zeros(n.state, static_cast<uint64_t>(coding.geometry.columns));
+    } else if (plain) {
+      encode_plain(coder_, contexts.data(), layout, coding.dependent, levels + s.begin, s.end - s.begin, n);
     } else {
       for (int64_t p = s.begin; p < s.end; ++p) {
-        if (!kPlain && base != nullptr) n.base = base[p];
-        if (!kPlain && coding.history != nullptr) n.history = coding.history[p] != 0;
+        if (base != nullptr) n.base = base[p];
+        if (coding.history != nullptr) n.history = coding.history[p] != 0;
         const int32_t value = coding.dependent ? coded_from_level(levels[p], n.state) : levels[p];
-        binarise<!kPlain, !kPlain>(sink, layout, n, bounds, value);
+        binarise<true, true>(sink, layout, n, bounds, value);
         n.previous = value;
         if (coding.dependent) n.state = kNextState[n.state][value & 1];
       }
@@ -189,21 +188,17 @@ DecodedPart PayloadDecoder::tensor(int32_t* levels, TensorCoding coding) {
     contexts[static_cast<size_t>(index)].reset(set);
   });
 
-  if (coding.is_plain(part.history_used)) {
-    weights<true>(levels, coding, part.history_used, skipped, contexts, part);
-  } else {
-    weights<false>(levels, coding, part.history_used, skipped, contexts, part);
-  }
+  weights(levels, coding, part.history_used, skipped, contexts, part);
   return part;
 }
 
-template <bool kPlain>
 void PayloadDecoder::weights(int32_t* levels, const TensorCoding& coding, bool history_in_use,
                              const std::vector<uint8_t>& skipped, std::vector<Context>& contexts, DecodedPart& part) {
   const ContextLayout layout(coding.unary_length);
   const Bounds bounds = coding.bounds();
   const int32_t* base = coding.temporal() ? coding.base : nullptr;
   const uint8_t* history = history_in_use ? coding.history : nullptr;
+  const bool plain = fast_ && coding.is_plain(history_in_use);
   DecodingSource source{coder_, contexts.data()};
   Neighbourhood n;
   uint64_t row_start = 0;
@@ -215,11 +210,13 @@ void PayloadDecoder::weights(int32_t* levels, const TensorCoding& coding, bool h
     if (!skipped.empty() && skipped[static_cast<size_t>(s.row)]) {
       std::fill(levels + s.begin, levels + s.end, 0);
       if (coding.dependent) n.state = after_zeros(n.state, static_cast<uint64_t>(coding.geometry.columns));
+    } else if (plain) {
+      decode_plain(coder_, contexts.data(), layout, coding.dependent, levels + s.begin, s.end - s.begin, n);
     } else {
       for (int64_t p = s.begin; p < s.end; ++p) {
-        if (!kPlain && base != nullptr) n.base = base[p];
-        if (!kPlain && history != nullptr) n.history = history[p] != 0;
-        const int32_t value = debinarise<!kPlain, !kPlain>(source, layout, n, bounds);
+        if (base != nullptr) n.base = base[p];
+        if (history != nullptr) n.history = history[p] != 0;
+        const int32_t value = debinarise<true, true>(source, layout, n, bounds);
         n.previous = value;
         if (coding.dependent) {
           const int64_t level = level_from_coded(value, n.state);

@@ -79,6 +79,9 @@ enum class Search { kOff, kReference, kBest };
 
 class PayloadEncoder {
  public:
+  // `fast` false: the general loop for every tensor, against which tests compare.
+  explicit PayloadEncoder(bool fast = true) : fast_(fast) {}
+
   // A `bits` wide two's complement field of bypass bins (the qp of a tensor).
   void field(int64_t value, int bits);
 
@@ -97,11 +100,11 @@ class PayloadEncoder {
     unsigned state;
   };
 
-  template <bool kPlain>
   void weights(const int32_t* levels, const TensorCoding& coding, const std::vector<uint8_t>& skipped,
                std::vector<Context>& contexts);
   Mark mark(unsigned state) const { return {coder_.doublings(), coder_.low_window(), state}; }
 
+  bool fast_;
   ArithmeticEncoder coder_;
   std::vector<std::vector<Mark>> marks_;
   std::vector<std::vector<EntryPoint>> entry_points_;
@@ -116,7 +119,7 @@ struct DecodedPart {
 
 class PayloadDecoder {
  public:
-  PayloadDecoder(const uint8_t* data, size_t size) : coder_(data, size) {}
+  PayloadDecoder(const uint8_t* data, size_t size, bool fast = true) : fast_(fast), coder_(data, size) {}
 
   int64_t field(int bits);
 
@@ -127,10 +130,10 @@ class PayloadDecoder {
   void finish() { coder_.finish(); }
 
  private:
-  template <bool kPlain>
   void weights(int32_t* levels, const TensorCoding& coding, bool history_in_use, const std::vector<uint8_t>& skipped,
                std::vector<Context>& contexts, DecodedPart& part);
 
+  bool fast_;
   ArithmeticDecoder coder_;
 };
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 
 #include "tables.h"
@@ -26,35 +27,53 @@ inline constexpr int16_t kStepCurve[32] = {2512, 2288, 2064, 1840, 1616, 1392, 1
                                            368,  272,  208,  144,  80,   64,   64,   64,  64,  64,  64,
                                            64,   64,   64,   64,   64,   64,   64,   64,  64,  0};
 
-// Step curve shifted for the fast and the slow state of every set.
-struct StepTables {
-  int16_t fast[kSetCount][32];
-  int16_t slow[kSetCount][32];
+// What a bin adds to the states of one set. A one looks the curve up at its state and adds, a zero looks it up at the
+// negative state and subtracts; floor(-x / n) = -1 - floor((x - 1) / n) turns the latter into a second table.
+struct StepTable {
+  int16_t fast[32];  // index 16 + ((fast - (bin == 0)) >> 3)
+  int16_t slow[32];  // index 16 + ((slow - (bin == 0)) >> 7)
 };
 
-constexpr StepTables make_step_tables() {
-  StepTables t{};
+// All that a context-coded bin looks up, in one object so that one register addresses it.
+struct BinTables {
+  StepTable steps[2 * kSetCount];  // index 2 * set + bin
+  // Sub-range of the less probable symbol, the rows of kLpsRange as bytes; index 32 + (sum >> 7). The floor shift comes
+  // before the absolute value: negative sums land one column further out than positive ones.
+  uint64_t lps_rows[64];
+};
+
+constexpr BinTables make_bin_tables() {
+  BinTables t{};
   for (int e = 0; e < kSetCount; ++e) {
+    StepTable& zero = t.steps[2 * e];
+    StepTable& one = t.steps[2 * e + 1];
     for (int i = 0; i < 32; ++i) {
-      t.fast[e][i] = static_cast<int16_t>(kStepCurve[i] >> kEstimatorSets[e].fast_shift);
-      t.slow[e][i] = static_cast<int16_t>(kStepCurve[i] >> kEstimatorSets[e].slow_shift);
+      one.fast[i] = static_cast<int16_t>(kStepCurve[i] >> kEstimatorSets[e].fast_shift);
+      one.slow[i] = static_cast<int16_t>(kStepCurve[i] >> kEstimatorSets[e].slow_shift);
+      zero.fast[31 - i] = static_cast<int16_t>(-one.fast[i]);
+      zero.slow[31 - i] = static_cast<int16_t>(-one.slow[i]);
+    }
+  }
+  for (int i = 1; i < 64; ++i) {
+    for (int row = 0; row < 8; ++row) {
+      t.lps_rows[i] |= static_cast<uint64_t>(kLpsRange[row][i < 32 ? 32 - i : i - 32]) << (8 * row);
     }
   }
   return t;
 }
 
-inline constexpr StepTables kSteps = make_step_tables();
+inline constexpr BinTables kBinTables = make_bin_tables();
 
 // State of one context. |fast| <= 123 and |slow| <= 1923 for every sequence of bins.
 struct Context {
+  int32_t slow = 0;
   int16_t fast = 0;
-  int16_t slow = 0;
-  uint32_t set = 0;
+  uint16_t set = 0;
 
   void reset(unsigned estimator_set) {
-    set = estimator_set;
+    set = static_cast<uint16_t>(estimator_set);
     fast = kEstimatorSets[set].fast;
-    slow = static_cast<int16_t>(kEstimatorSets[set].sum - 16 * fast);
+    slow = kEstimatorSets[set].sum - 16 * fast;
   }
 
   void restart() { reset(set); }
@@ -64,11 +83,10 @@ struct Context {
   uint32_t cost(bool bin) const { return kBinCost[bin][512 + (sum() >> 3)]; }
 
   void update(bool bin) {
-    const int mirror = static_cast<int>(bin) - 1;  // 0 for a one, -1 for a zero
-    const int fast_index = 16 + (((fast ^ mirror) - mirror) >> 3);
-    const int slow_index = 16 + (((slow ^ mirror) - mirror) >> 7);
-    fast = static_cast<int16_t>(fast + ((kSteps.fast[set][fast_index] ^ mirror) - mirror));
-    slow = static_cast<int16_t>(slow + ((kSteps.slow[set][slow_index] ^ mirror) - mirror));
+    const StepTable& steps = kBinTables.steps[2 * size_t{set} + bin];
+    const std::ptrdiff_t rounding = static_cast<std::ptrdiff_t>(bin) - 1;
+    fast = static_cast<int16_t>(fast + steps.fast[16 + ((fast + rounding) >> 3)]);
+    slow += steps.slow[16 + ((slow + rounding) >> 7)];
   }
 };
 

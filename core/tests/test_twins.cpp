@@ -1,0 +1,126 @@
+// Functions that exist in a plain and in a fast version give the same results, bit for bit.
+#include <cfloat>
+#include <cstring>
+
+#include "check.h"
+#include "context_search.h"
+#include "estimators.h"
+#include "random_tensor.h"
+#include "rd_search.h"
+#include "trellis_search.h"
+
+using namespace netpress;
+using namespace netpress::test;
+
+namespace {
+
+bool same_banks(const EstimatorBank& a, const EstimatorBank& b) {
+  for (size_t e = 0; e < kSetCount; ++e) {
+    if (a.state[e].fast != b.state[e].fast || a.state[e].slow != b.state[e].slow || a.cost[e] != b.cost[e]) return false;
+  }
+  return true;
+}
+
+// With a codebook that is never reached the general loops see the bins of a plain tensor.
+void searches() {
+  Random random(5);
+  for (int round = 0; round < 600; ++round) {
+    RandomTensor t = random_tensor(random, random.coin(6) ? 200 : 40, true);
+    t.coding.second_edition = true;
+    t.coding.first_edition_1_0 = false;
+    place = "search " + describe(t);
+    t.coding.normalise();
+    TensorCoding general = t.coding;
+    general.codebook_size = int64_t{1} << 50;
+    general.codebook_zero_offset = int64_t{1} << 49;
+    std::vector<uint8_t> skipped;
+    if (t.coding.skip_rows) skipped = zero_rows(t.levels.data(), t.coding.geometry);
+    for (const Search search : {Search::kReference, Search::kBest}) {
+      CHECK(choose_sets(t.levels.data(), t.coding, skipped, search) ==
+            choose_sets(t.levels.data(), general, skipped, search));
+    }
+  }
+}
+
+#if defined(__x86_64__)
+
+void estimators() {
+  Random random(6);
+  for (int round = 0; round < 60; ++round) {
+    place = "estimators " + std::to_string(round);
+    const size_t count = static_cast<size_t>(random.between(1, 12));
+    std::vector<EstimatorBank> plain(count), fast(count);
+    for (int part = 0; part < 3; ++part) {
+      std::vector<std::vector<uint8_t>> bins(count);
+      std::vector<BinString> for_plain, for_fast;
+      for (size_t i = 0; i < count; ++i) {
+        const int64_t odds = random.coin(4) ? 1000 : random.between(2, 30);
+        const bool rare = random.coin();
+        for (int64_t n = random.below(random.coin(4) ? 9000 : 200); n > 0; --n) {
+          bins[i].push_back(random.coin(odds) == rare);
+        }
+        for_plain.push_back({&plain[i], bins[i].data(), bins[i].size()});
+        for_fast.push_back({&fast[i], bins[i].data(), bins[i].size()});
+      }
+      run_estimators_plain(for_plain.data(), count);
+      run_estimators_avx2(for_fast.data(), count);
+    }
+    for (size_t i = 0; i < count; ++i) CHECK(same_banks(plain[i], fast[i]));
+  }
+}
+
+void trellises() {
+  Random random(7);
+  for (int round = 0; round < 100; ++round) {
+    place = "trellis " + std::to_string(round);
+    const int64_t count = random.below(600);
+    std::vector<float> weights;
+    for (int64_t i = 0; i < count; ++i) {
+      weights.push_back(static_cast<float>(random.between(-4000, 4000)) * (random.coin(3) ? 0.25f : 0.013f));
+    }
+    const double reciprocal = random.coin() ? 0.5 : 1.0 / 0.37;
+    std::vector<uint16_t> plain(weights.size()), fast(weights.size());
+    double plain_cost[8], fast_cost[8];
+    for (int t = 0; t < 8; ++t) plain_cost[t] = fast_cost[t] = t == 0 ? 0 : 0.5 * DBL_MAX;
+    trellis_forward_plain(weights.data(), count, reciprocal, plain_cost, plain.data());
+    trellis_forward_avx2(weights.data(), count, reciprocal, fast_cost, fast.data());
+    CHECK(plain == fast);
+    CHECK(std::memcmp(plain_cost, fast_cost, sizeof(plain_cost)) == 0);
+
+    FrozenRates rates;
+    const auto rate = [&] { return static_cast<float>(random.below(64)) / 8; };  // coarse, so that costs tie
+    for (auto& row : rates.zero) {
+      for (float& r : row) r = rate();
+    }
+    for (auto& sign : rates.nonzero) {
+      for (auto& row : sign) {
+        for (float& r : row) r = rate();
+      }
+    }
+    for (auto& sign : rates.magnitude) {
+      for (float& r : sign) r = rate();
+    }
+    std::vector<RdDecision> plain_rd(weights.size()), fast_rd(weights.size());
+    float plain_sums[8], fast_sums[8];
+    for (int t = 0; t < 8; ++t) plain_sums[t] = fast_sums[t] = t == 0 ? 0 : 1e30f;
+    rd_forward_plain(weights.data(), count, reciprocal, rates, plain_sums, plain_rd.data());
+    rd_forward_avx2(weights.data(), count, reciprocal, rates, fast_sums, fast_rd.data());
+    CHECK(std::memcmp(plain_sums, fast_sums, sizeof(plain_sums)) == 0);
+    CHECK(count == 0 || std::memcmp(plain_rd.data(), fast_rd.data(), plain_rd.size() * sizeof(RdDecision)) == 0);
+  }
+}
+
+#endif
+
+}  // namespace
+
+int main() {
+  searches();
+#if defined(__x86_64__)
+  if (__builtin_cpu_supports("avx2")) {
+    estimators();
+    trellises();
+  }
+#endif
+  return result();
+}
