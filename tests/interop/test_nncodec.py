@@ -1,0 +1,119 @@
+"""NNCodec as a black box: it reads our streams to the same floats, and we read its streams.
+
+NETPRESS_PEER names the Python of an environment with NNCodec, NETPRESS_SHARED the folder with tools/nncodec_peer.py.
+"""
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+import netpress
+
+SHARED = Path(os.environ.get("NETPRESS_SHARED", Path(__file__).resolve().parents[3] / "shared"))
+TOOL = SHARED / "tools" / "nncodec_peer.py"
+PEER = os.environ.get("NETPRESS_PEER", "")
+
+pytestmark = [
+    pytest.mark.interop,
+    pytest.mark.skipif(not PEER or not TOOL.exists(), reason="no NNCodec (set NETPRESS_PEER and NETPRESS_SHARED)"),
+]
+
+RNG = np.random.default_rng(11)
+SMALL: dict[str, Any] = {
+    "conv.weight": RNG.laplace(0, 0.08, (24, 12, 3, 3)).astype(np.float32),
+    "conv.bias": RNG.normal(0, 0.1, 24).astype(np.float32),
+    "norm.running_var": RNG.uniform(0.2, 3, 24).astype(np.float32),
+    "pruned.weight": (RNG.laplace(0, 0.1, (40, 33)) * (RNG.random((40, 1)) < 0.5)).astype(np.float32),
+    "constant": np.full((6, 7), 0.25, np.float32),
+    "head_G": RNG.normal(0, 0.1, (5, 9)).astype(np.float32),
+    "counter": np.array(123456, np.int64),
+    "wide": np.array([2**40, -(2**35), 3], np.int64),
+    "flags": np.array([True, False, True]),
+    "half": RNG.normal(0, 1, (9, 8)).astype(np.float16),
+    "empty": np.zeros((4, 0), np.float32),
+    "größe/重み": RNG.normal(0, 1, (8, 8)).astype(np.float32),
+}
+
+
+def peer(verb: str, source: Path, target: Path, *options: str) -> None:
+    done = subprocess.run([PEER, str(TOOL), verb, str(source), str(target), *options], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def decoded_by_peer(stream: bytes, folder: Path) -> dict[str, Any]:
+    (folder / "ours.nnc").write_bytes(stream)
+    peer("decode", folder / "ours.nnc", folder / "decoded.safetensors")
+    return load_file(folder / "decoded.safetensors")
+
+
+def coded_tensors(stream: bytes) -> dict[str, Any]:
+    """What travels: float32 and int32 under the names of the stream."""
+    return netpress.Decoder().decode(stream)
+
+
+def assert_same(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
+    assert set(ours) == set(theirs)
+    for name, value in ours.items():
+        # NNCodec gives codebook tensors in double precision.
+        assert theirs[name].astype(value.dtype).tobytes() == value.tobytes(), name
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"qp": -20},
+        {"qp": -12, "effort": 9},
+        {"qp": -30, "use_dq": False, "effort": 1},
+        {"qp": -20, "scan_order": 2},
+        {"qp": -16, "codebook_mode": 2, "use_dq": False},
+        {"bit_depth": 6, "qp": None},
+        {"qp": -20, "sparsity": 0.6, "struct_spars_factor": 0.9},
+        {"qp": -20, "checksums": True},
+        {"qp": -10, "base_qp": -20, "qp_density": 3},
+    ],
+    ids=str,
+)
+def test_nncodec_reads_ours(options: dict[str, Any], tmp_path: Path) -> None:
+    stream = netpress.encode(SMALL, **options)
+    assert_same(coded_tensors(stream), decoded_by_peer(stream, tmp_path))
+
+
+@pytest.mark.parametrize(
+    "model",
+    ["cifar10-resnet/resnet20", "cifar10-resnet/resnet56", "imagenet-mobilenetv1/mobilenet_v1_075_224"],
+)
+def test_nncodec_reads_corpus_models(model: str, tmp_path: Path) -> None:
+    source = SHARED / "corpus" / f"{model}.safetensors"
+    if not source.exists():
+        pytest.skip(f"no corpus model {model}")
+    stream = netpress.encode(source)
+    assert_same(coded_tensors(stream), decoded_by_peer(stream, tmp_path))
+
+
+@pytest.mark.parametrize(
+    "options", [(), ("--qp", "-20", "--urq"), ("--qp", "-12", "--codebook"), ("--opt-qp",)], ids=str
+)
+def test_we_read_nncodec(options: tuple[str, ...], tmp_path: Path) -> None:
+    model = {
+        name: value for name, value in SMALL.items() if value.dtype == np.float32 and value.size and name != "head_G"
+    }
+    save_file(model, tmp_path / "model.safetensors")
+    peer("encode", tmp_path / "model.safetensors", tmp_path / "theirs.nnc", *options)
+    peer("decode", tmp_path / "theirs.nnc", tmp_path / "decoded.safetensors")
+    assert_same(netpress.load(tmp_path / "theirs.nnc"), load_file(tmp_path / "decoded.safetensors"))
+
+
+def test_reference_preset_writes_their_bytes(tmp_path: Path) -> None:
+    model = {
+        name: value for name, value in SMALL.items() if value.dtype == np.float32 and value.size and name != "head_G"
+    }
+    save_file(model, tmp_path / "model.safetensors")
+    peer("encode", tmp_path / "model.safetensors", tmp_path / "theirs.nnc", "--qp", "-24")
+    ordered = load_file(tmp_path / "model.safetensors")
+    assert netpress.encode(ordered, netpress.EncodeConfig.reference(qp=-24)) == (tmp_path / "theirs.nnc").read_bytes()
