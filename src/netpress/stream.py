@@ -165,13 +165,14 @@ class Stream(Mapping[str, Array]):
         if unit.general_profile_idc != 1 and self._is_first_edition_1_0 is None:
             self._is_first_edition_1_0 = _is_first_edition_1_0(self._units)
         if position in self._small:
-            return self._small[position]
+            known: Array = self._small[position].copy()
+            return known
         decoded = decode_unit(unit, first_edition_1_0=bool(self._is_first_edition_1_0))
         self._release(unit)
         if header_of(unit).is_block:
             # The vectors of a layer are asked for one by one, each time behind the whole block.
             at = {m.name: i for i, (u, m) in enumerate(self._members) if u is unit}
-            self._small.update({at[name]: value for name, value in decoded.tensors.items() if value.ndim == 1})
+            self._small.update({at[name]: value.copy() for name, value in decoded.tensors.items() if value.ndim == 1})
         return decoded.tensors[member.name]
 
     def _release(self, unit: Unit) -> None:

@@ -131,13 +131,13 @@ def test_verbose_shows_the_traceback(run: Run, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("quiet", [True, False])
 def test_warnings_become_lines(run: Run, stream: Path, monkeypatch: pytest.MonkeyPatch, quiet: bool) -> None:
-    original = netpress.load
+    original = netpress.open
 
     def warn(*arguments: Any, **options: Any) -> Any:
         warnings.warn("a unit was skipped", stacklevel=1)
         return original(*arguments, **options)
 
-    monkeypatch.setattr(netpress, "load", warn)
+    monkeypatch.setattr(netpress, "open", warn)
     result = run("decode", stream, "-o", stream.with_suffix(".npz"), *(["-q"] if quiet else []))
     assert result.exit_code == 0
     assert result.stderr == ("" if quiet else "netpress: warning: a unit was skipped\n")

@@ -77,11 +77,13 @@ def test_pipes(run: Run, stream: Path, state: dict[str, Any]) -> None:
 def test_dimensions_reach_the_decoder(run: Run, stream: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
 
-    def load(path: Any, **options: Any) -> dict[str, Any]:
-        seen.append(options["dimensions"])
-        return {"w": np.zeros((2, 3), np.float32)}
+    original = netpress.open
 
-    monkeypatch.setattr(netpress, "load", load)
+    def open_stream(path: Any, **options: Any) -> netpress.Stream:
+        seen.append(options["dimensions"])
+        return original(path, **options)
+
+    monkeypatch.setattr(netpress, "open", open_stream)
     shapes = stream.with_name("shapes.json")
     shapes.write_text('{"w": [2, 3]}')
     for text in ('{"w": [2, 3]}', str(shapes)):

@@ -104,6 +104,7 @@ def test_uniform_quantisation_is_within_half_a_step(model: dict[str, Array], qp:
         },
     ),
 )
+@example({"w": np.array([543, -543] * 4, "i4").reshape(4, 2)}, {"profile": 0, "cabac_unary_length_minus1": 30})
 def test_every_tool(model: dict[str, Array], options: dict[str, Any]) -> None:
     check(model, netpress.decode(netpress.encode(model, **options)), None)
 

@@ -50,6 +50,17 @@ def test_values_outlive_the_stream(path: Path) -> None:
     assert len(units[-1].payload) >= 0
 
 
+def test_values_belong_to_the_caller(tmp_path: Path) -> None:
+    model = {"w": np.ones((4, 2), np.float32), "b": np.full(4, 2, np.float32)}
+    netpress.save(model, tmp_path / "m.nnc", qp=-20, blocks=(netpress.Block("w", bias="b"),))
+    with netpress.open(tmp_path / "m.nnc") as stream:
+        for _ in range(3):
+            for name, value in model.items():
+                read = stream[name]
+                np.testing.assert_allclose(read, value, atol=0.1)
+                read[...] = 7
+
+
 def test_info(path: Path) -> None:
     with netpress.open(path) as stream:
         info = stream.info()
