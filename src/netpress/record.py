@@ -9,7 +9,6 @@ decoders ignore. A model of plain float32 and int32 tensors needs no record at a
 from __future__ import annotations
 
 import base64
-import binascii
 import dataclasses
 import json
 import zlib
@@ -28,7 +27,8 @@ __all__ = ["CodedTensor", "FoldedLayer", "Output", "Record"]
 
 _WIDE_TYPES = ("int64", "uint64")
 _PLAIN, _PACKED = b"netpress:", b"netpress-z:"
-_MAX_TEXT = 64 << 20
+_PLAIN_TEXT_BYTES, _MOST_INFLATION = 1 << 20, 32
+_MAX_POSITIONS = 1 << 20
 _BN_SUFFIXES = (".bias", ".weight", ".running_mean", ".running_var")
 
 Array = npt.NDArray[Any]
@@ -119,7 +119,8 @@ class Record:
             content["removed"] = self.removed
         text = json.dumps(content, separators=(",", ":")).encode()
         packed = base64.b85encode(zlib.compress(text, 9))
-        return _PACKED + packed if len(packed) + 2 < len(text) else _PLAIN + text
+        pays = len(packed) + 2 < len(text) <= _text_limit(packed)
+        return _PACKED + packed if pays else _PLAIN + text
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Record | None:
@@ -130,8 +131,9 @@ class Record:
         """
         try:
             if data.startswith(_PACKED):
+                packed = data[len(_PACKED) :]
                 inflater = zlib.decompressobj()
-                text = inflater.decompress(base64.b85decode(data[len(_PACKED) :]), _MAX_TEXT)
+                text = inflater.decompress(base64.b85decode(packed), _text_limit(packed))
                 if not inflater.eof:
                     raise ValueError("packed text is cut off or too long")
             elif data.startswith(_PLAIN):
@@ -139,25 +141,26 @@ class Record:
             else:
                 return None
             return cls._from_json(json.loads(text))
-        except (ValueError, TypeError, KeyError, AttributeError, zlib.error, binascii.Error, RecursionError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, zlib.error, RecursionError) as error:
             raise InvalidBitstream(f"the record in the topology unit is damaged: {error}") from None
 
     @classmethod
     def _from_json(cls, content: dict[str, Any]) -> Record:
         if content["v"] != 1:
             raise ValueError(f"version {content['v']!r} is not known")
+        positions = _PositionReader()
         record = cls(base=_text_or_none(content.get("base")), removed=_texts(content.get("removed", [])))
         for name, ranges in content.get("types", {}).items():
             _dtype(name)
-            record.types.update(dict.fromkeys(_positions(ranges), name))
-        record.scalars = set(_positions(content.get("scalars", "")))
-        record.complete = set(_positions(content.get("complete", "")))
+            record.types.update(dict.fromkeys(positions.read(ranges), name))
+        record.scalars = set(positions.read(content.get("scalars", "")))
+        record.complete = set(positions.read(content.get("complete", "")))
         record.shapes = {int(i): tuple(int(d) for d in shape) for i, shape in content.get("shapes", {}).items()}
         record.names = {int(i): str(name) for i, name in content.get("names", {}).items()}
         record.upper_words = {int(i): int(low) for i, low in content.get("upper", {}).items()}
         record.folded = [_folded_from_json(layer) for layer in content.get("folded", [])]
         record.has_sums = bool(content.get("sums", False))
-        record.order = list(_positions(content.get("order", "")))
+        record.order = positions.read(content.get("order", ""))
         if any(0 not in shape or min(shape) < 0 for shape in record.shapes.values()):
             raise ValueError("only empty tensors have a shape of their own here")
         if any(record.types.get(low) not in _WIDE_TYPES for low in record.upper_words.values()):
@@ -348,14 +351,26 @@ def _ranges(positions: Sequence[int]) -> str:
     return ",".join(runs)
 
 
-def _positions(text: str) -> list[int]:
-    """Inverse of :func:`_ranges`; at most 2**20 positions."""
-    result: list[int] = []
-    for run in filter(None, text.split(",")):
-        span, _, step = run.partition("/")
-        first, _, last = span.partition("-")
-        values = range(int(first), int(last or first) + 1, int(step or 1))
-        if len(values) + len(result) > 1 << 20:
-            raise ValueError("too many positions")
-        result.extend(values)
-    return result
+def _text_limit(packed: bytes) -> int:
+    """Return how long a packed text may be: honest ones do not shrink by more."""
+    return max(_PLAIN_TEXT_BYTES, _MOST_INFLATION * len(packed))
+
+
+class _PositionReader:
+    """Inverse of :func:`_ranges`, with a bound on all positions of a record together."""
+
+    def __init__(self) -> None:
+        self._left = _MAX_POSITIONS
+
+    def read(self, text: str) -> list[int]:
+        """Return the positions in a text."""
+        result: list[int] = []
+        for run in filter(None, text.split(",")):
+            span, _, step = run.partition("/")
+            first, _, last = span.partition("-")
+            values = range(int(first), int(last or first) + 1, int(step or 1))
+            self._left -= len(values)
+            if self._left < 0:
+                raise ValueError("too many positions")
+            result.extend(values)
+        return result

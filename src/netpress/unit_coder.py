@@ -192,8 +192,7 @@ def _uniform(tensor: UnitTensor, config: EncodeConfig, qp: int, dependent: bool)
     if not low <= used <= high:
         if used != qp:
             raise InvalidModel(
-                f"the values need qp {used}, but qp_density {config.qp_density} codes {low}..{high}; "
-                "choose a smaller qp_density or another base_qp",
+                f"the values need qp {used}, but only {low}..{high} can be coded; choose a base_qp near {used}",
                 tensor=tensor.name,
             )
         raise InvalidConfig(f"tensor {tensor.name!r}: qp {used} is outside {low}..{high}")

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import base64
 import json
+import pickle
 import sys
 import zlib
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
+import netpress
+from netpress import _core
 from netpress.errors import InvalidBitstream
 from netpress.formats import safetensors
 from netpress.record import Record
@@ -64,3 +71,64 @@ def test_finding_4_file_that_was_never_opened(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(FileNotFoundError):
         safetensors._File(tmp_path / "missing")
     assert complaints == []
+
+
+def off_by_one(data: Any) -> memoryview:
+    """The same bytes at an odd address."""
+    data = memoryview(data).cast("B")
+    room = np.zeros(len(data) + 2, np.uint8)
+    start = 1 + room.ctypes.data % 2
+    room[start : start + len(data)] = np.frombuffer(data, np.uint8)
+    return memoryview(room)[start : start + len(data)]
+
+
+class OffByOneExecutor(Executor):
+    """Sends what it runs, and what comes out, through messages whose arrays begin anywhere, as Dask does."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        fn, args, kwargs = self._sent((fn, args, kwargs))
+        future.set_result(self._sent(fn(*args, **kwargs)))
+        return future
+
+    @staticmethod
+    def _sent(value: Any) -> Any:
+        buffers: list[pickle.PickleBuffer] = []
+        data = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
+        return pickle.loads(data, buffers=[off_by_one(buffer.raw()) for buffer in buffers])
+
+
+@pytest.mark.parametrize("options", [{}, {"effort": 2}, {"use_dq": False}, {"codebook_mode": 1, "qp": -12}])
+def test_finding_5_arrays_that_begin_anywhere(options: dict[str, Any]) -> None:
+    """Arrays from another process reached the core at addresses that are no multiple of 4, which C++ does not allow."""
+    weight = np.random.default_rng(1).normal(0, 0.1, (40, 30)).astype(np.float32)
+    model = {"w": weight, "i": np.arange(7, dtype=np.int32)}
+    data = netpress.encode(model, executor=OffByOneExecutor(), **options)
+    assert data == netpress.encode(model, **options)
+    restored = netpress.decode(data, executor=OffByOneExecutor())
+    expected = netpress.decode(data)
+    assert all(np.array_equal(restored[name], expected[name]) for name in model)
+
+
+def test_finding_5_arrays_that_begin_anywhere_in_updates() -> None:
+    weight = np.random.default_rng(1).normal(0, 0.1, (40, 30)).astype(np.float32)
+    updates = [{"w": weight * np.float32(factor)} for factor in (0.1, 0.2, -0.1)]
+    options = {"differences": True, "tca": True, "hdsp": True, "qp": -20}
+    encoders = netpress.Encoder(**options), netpress.Encoder(**options)
+    decoders = netpress.Decoder(), netpress.Decoder()
+    for update in updates:
+        data = encoders[0].encode(update, executor=OffByOneExecutor())
+        assert data == encoders[1].encode(update)
+        restored = decoders[0].decode(data, executor=OffByOneExecutor())
+        assert np.array_equal(restored["w"], decoders[1].decode(data)["w"])
+
+
+def test_finding_5_core_refuses_arrays_that_are_not_aligned() -> None:
+    weights = np.frombuffer(off_by_one(np.ones(12, np.float32)), np.float32)
+    levels = np.zeros(12, np.int32)
+    assert not weights.flags.aligned
+    for quantize in (_core.quantize_uniform, _core.quantize_trellis):
+        with pytest.raises(ValueError, match="aligned"):
+            quantize(weights, levels, 3, 4, -8)
+    with pytest.raises(ValueError, match="aligned"):
+        _core.PayloadEncoder().tensor(np.frombuffer(off_by_one(levels), np.int32), 3, 4)

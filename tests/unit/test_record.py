@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from netpress.errors import InvalidBitstream
-from netpress.record import CodedTensor, FoldedLayer, Record, _positions, _ranges
+from netpress.record import CodedTensor, FoldedLayer, Record, _PositionReader, _ranges
 
 FULL = Record(
     types={0: "float16", 1: "int64", 2: "int64", 4: "bfloat16"},
@@ -67,7 +67,7 @@ def test_data_of_others(data: bytes) -> None:
 
 @given(st.lists(st.integers(0, 300)))
 def test_ranges(positions: list[int]) -> None:
-    assert _positions(_ranges(positions)) == positions
+    assert _PositionReader().read(_ranges(positions)) == positions
 
 
 def test_ranges_are_short() -> None:

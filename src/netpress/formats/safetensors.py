@@ -66,7 +66,8 @@ class _File:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._descriptor: int | None = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        self._descriptor: int | None = None  # for __del__, if opening fails
+        self._descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
 
     def read_into(self, target: memoryview, position: int) -> None:
         """Fill a buffer with the bytes at a position.
