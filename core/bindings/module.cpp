@@ -23,8 +23,13 @@ using Input = nb::ndarray<const T, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 template <typename T>
 using Output = nb::ndarray<T, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 
-void expect_size(size_t actual, int64_t expected, const char* what) {
-  if (static_cast<int64_t>(actual) != expected) throw nb::value_error(what);
+// An array of the size that is needed, at an address that its type allows.
+template <typename Array>
+void expect(const Array& array, int64_t size, const char* what) {
+  if (static_cast<int64_t>(array.size()) != size) throw nb::value_error(what);
+  if (reinterpret_cast<uintptr_t>(array.data()) % sizeof(*array.data()) != 0) {
+    throw nb::value_error("an array is not aligned");
+  }
 }
 
 Geometry geometry_of(int64_t rows, int64_t columns, int scan_order) {
@@ -49,11 +54,11 @@ TensorCoding coding_of(int64_t rows, int64_t columns, int scan_order, bool secon
   c.unary_length = unary_length;
   c.has_parent = has_parent;
   if (history) {
-    expect_size(history->size(), rows * columns, "the history map does not have the tensor's size");
+    expect(*history, rows * columns, "the history map does not have the tensor's size");
     c.history = history->data();
   }
   if (base) {
-    expect_size(base->size(), rows * columns, "the base tensor does not have the tensor's size");
+    expect(*base, rows * columns, "the base tensor does not have the tensor's size");
     c.base = base->data();
   }
   c.codebook_size = codebook_size;
@@ -87,8 +92,8 @@ int64_t run_quantizer(Quantize quantize, Input<float> weights, Output<int32_t> l
   QuantizerSettings s;
   s.geometry = geometry_of(rows, columns, scan_order);
   if (!s.geometry.matrix_like()) s.geometry.scan_order = 0;
-  expect_size(weights.size(), rows * columns, "weights do not have the tensor's size");
-  expect_size(levels.size(), rows * columns, "levels do not have the tensor's size");
+  expect(weights, rows * columns, "weights do not have the tensor's size");
+  expect(levels, rows * columns, "levels do not have the tensor's size");
   s.qp_density = qp_density;
   s.lambda_scale = lambda_scale;
   s.rate_unary_length = rate_unary_length;
@@ -117,7 +122,7 @@ NB_MODULE(_core, m) {
              std::optional<Input<int32_t>> base, int64_t codebook_size, int64_t codebook_zero_offset, int search) {
             TensorCoding c = coding_of(rows, columns, scan_order, second_edition, first_edition_1_0, dependent,
                                        unary_length, has_parent, history, base, codebook_size, codebook_zero_offset);
-            expect_size(levels.size(), rows * columns, "levels do not have the tensor's size");
+            expect(levels, rows * columns, "levels do not have the tensor's size");
             if (search < 0 || search > 2) throw Failure(Status::kBadParameter);
             c.skip_rows = skip_rows;
             c.use_history = use_history;
@@ -151,7 +156,7 @@ NB_MODULE(_core, m) {
             const TensorCoding c = coding_of(rows, columns, scan_order, second_edition, first_edition_1_0, dependent,
                                              unary_length, has_parent, history, base, codebook_size,
                                              codebook_zero_offset);
-            expect_size(levels.size(), rows * columns, "levels do not have the tensor's size");
+            expect(levels, rows * columns, "levels do not have the tensor's size");
             DecodedPart part;
             {
               nb::gil_scoped_release unlocked;
@@ -196,7 +201,9 @@ NB_MODULE(_core, m) {
   m.def(
       "dequantize_uniform",
       [](Input<int32_t> levels, Output<float> values, float step) {
-        expect_size(values.size(), static_cast<int64_t>(levels.size()), "values do not have the size of the levels");
+        const auto count = static_cast<int64_t>(levels.size());
+        expect(levels, count, "");
+        expect(values, count, "values do not have the size of the levels");
         nb::gil_scoped_release unlocked;
         dequantize_uniform(levels.data(), values.data(), static_cast<int64_t>(levels.size()), step);
       },
@@ -204,7 +211,10 @@ NB_MODULE(_core, m) {
   m.def(
       "dequantize_codebook",
       [](Input<int32_t> indexes, Output<float> values, Input<int32_t> codebook, int64_t zero_offset, double step) {
-        expect_size(values.size(), static_cast<int64_t>(indexes.size()), "values do not have the size of the indexes");
+        const auto count = static_cast<int64_t>(indexes.size());
+        expect(indexes, count, "");
+        expect(values, count, "values do not have the size of the indexes");
+        expect(codebook, static_cast<int64_t>(codebook.size()), "");
         nb::gil_scoped_release unlocked;
         dequantize_codebook(indexes.data(), values.data(), static_cast<int64_t>(indexes.size()), codebook.data(),
                             static_cast<int64_t>(codebook.size()), zero_offset, step);
@@ -215,7 +225,7 @@ NB_MODULE(_core, m) {
       "codebook_zero_offset",
       [](Input<int32_t> indexes, int64_t rows, int64_t columns, int64_t codebook_size, int unary_length,
          bool first_edition_1_0) {
-        expect_size(indexes.size(), rows * columns, "indexes do not have the tensor's size");
+        expect(indexes, rows * columns, "indexes do not have the tensor's size");
         if (codebook_size < 1) throw Failure(Status::kBadParameter);
         const Geometry g = geometry_of(rows, columns, 0);
         nb::gil_scoped_release unlocked;

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +25,7 @@ __all__ = [
     "DecodedLevels",
     "decode_payload",
     "encode_payload",
+    "flat",
     "matrix_shape",
     "qp_field_bits",
 ]
@@ -32,6 +34,7 @@ SEARCH_OFF, SEARCH_REFERENCE, SEARCH_BEST = 0, 1, 2
 
 Levels = npt.NDArray[np.int32]
 History = npt.NDArray[np.uint8]
+Value = TypeVar("Value", bound=np.generic)
 
 
 def matrix_shape(shape: Sequence[int]) -> tuple[int, int]:
@@ -42,6 +45,14 @@ def matrix_shape(shape: Sequence[int]) -> tuple[int, int]:
     if len(shape) < 2:
         return math.prod(shape), 1
     return shape[0], math.prod(shape[1:])
+
+
+def flat(array: npt.NDArray[Value]) -> npt.NDArray[Value]:
+    """Return a vector as the core takes it, contiguous and aligned; a copy only where the array is not.
+
+    Arrays that come from another process can begin at any address.
+    """
+    return np.require(array, requirements=["C", "A"]).reshape(-1)
 
 
 def qp_field_bits(qp_density: int) -> int:
@@ -119,7 +130,7 @@ def encode_payload(
                 encoder.field(tensor.qp, qp_field_bits(qp_density))
             rows, columns = matrix_shape(tensor.shape)
             encoder.tensor(
-                tensor.levels.reshape(-1),
+                flat(tensor.levels),
                 rows,
                 columns,
                 scan_order=scan_order,
@@ -130,8 +141,8 @@ def encode_payload(
                 has_parent=has_parent,
                 skip_rows=skip_rows,
                 use_history=use_history,
-                history=None if tensor.history is None else tensor.history.reshape(-1),
-                base=None if tensor.base is None else tensor.base.reshape(-1),
+                history=None if tensor.history is None else flat(tensor.history),
+                base=None if tensor.base is None else flat(tensor.base),
                 codebook_size=tensor.codebook[0],
                 codebook_zero_offset=tensor.codebook[1],
                 search=search,
@@ -186,8 +197,8 @@ def decode_payload(
                 dependent=bool(header.dq_flag) and has_qp,
                 unary_length=header.cabac_unary_length_minus1 + 1,
                 has_parent=bool(header.parent_node_id_present_flag),
-                history=None if history is None else history.reshape(-1),
-                base=None if base is None else base.reshape(-1),
+                history=None if history is None else flat(history),
+                base=None if base is None else flat(base),
                 codebook_size=codebook[0],
                 codebook_zero_offset=codebook[1],
             )

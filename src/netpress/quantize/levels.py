@@ -11,7 +11,7 @@ import numpy.typing as npt
 from netpress import _core
 from netpress.bitstream import Codebook
 from netpress.errors import InvalidModel
-from netpress.payload import matrix_shape
+from netpress.payload import flat, matrix_shape
 from netpress.quantize.step_size import step_size
 
 __all__ = ["dequantize", "quantize"]
@@ -52,7 +52,7 @@ def quantize(
     """
     levels = np.empty(weights.shape, np.int32)
     rows, columns = matrix_shape(weights.shape)
-    arguments = (weights.reshape(-1), levels.reshape(-1), rows, columns, qp)
+    arguments = (flat(weights), levels.reshape(-1), rows, columns, qp)
     try:
         if dependent and lambda_scale > 0 and not reference:
             used = _core.quantize_rd(
