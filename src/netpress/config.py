@@ -82,6 +82,9 @@ class EncodeConfig:
     """Signal all-zero rows. None: where it pays."""
     fold_batch_norm: bool = False
     """Fold batch norms into a scaling and a bias of the layer before; decoding restores all four parameters."""
+    batch_norm_epsilon: float | None = None
+    """Epsilon of the batch norms that are folded, where the source does not tell it: a torch module does, a file does
+    not. PyTorch's default is 1e-5, that of Keras 1e-3."""
     sparsity: float = 0.0
     """Share of weights that are set to zero first, 0..1."""
     struct_spars_factor: float = 0.0
@@ -158,7 +161,12 @@ class EncodeConfig:
                 continue
             if not low <= _integer(name, value) <= high:
                 raise InvalidConfig(f"{name} is {value}, outside {low:g}..{high:g}")
-        for name, high in (("sparsity", 1.0), ("struct_spars_factor", 1e9), ("lambda_scale", 1e9)):
+        for name, high in (
+            ("batch_norm_epsilon", 1.0),
+            ("sparsity", 1.0),
+            ("struct_spars_factor", 1e9),
+            ("lambda_scale", 1e9),
+        ):
             value = getattr(self, name)
             if value is not None and not (isinstance(value, (int, float)) and 0 <= value <= high):
                 raise InvalidConfig(f"{name} is {value!r}, not a number from 0 to {high:g}")

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from netpress.bitstream import MemberRole
 from netpress.config import EncodeConfig
-from netpress.errors import InvalidModel
+from netpress.errors import InvalidConfig, InvalidModel
 from netpress.formats import Source
 from netpress.parameters import Block, Parameter, ParameterKind
 from netpress.quantize.step_size import step_size
@@ -122,7 +122,7 @@ def prepare_model(source: Source, config: EncodeConfig) -> PreparedModel:
         parameters = _sparsified(parameters, config)
     blocks = list(config.blocks)
     if config.fold_batch_norm and not blocks:
-        blocks = _foldable(source, parameters)
+        blocks = _foldable(source, parameters, config)
     original_order = [p.name for p in parameters]
     if blocks:
         parameters, blocks = _grouped(parameters, blocks, config, notes)
@@ -235,11 +235,19 @@ def _sparsified(parameters: list[Parameter], config: EncodeConfig) -> list[Param
     )
 
 
-def _foldable(source: Source, parameters: list[Parameter]) -> list[Block]:
+def _foldable(source: Source, parameters: list[Parameter], config: EncodeConfig) -> list[Block]:
+    epsilon = config.batch_norm_epsilon
+    if epsilon is None:
+        if source.torch_module is None and not config.is_reference:
+            raise InvalidConfig(
+                "folding the batch norms of a file or dictionary needs batch_norm_epsilon, which only a module tells "
+                "(PyTorch's default is 1e-5)"
+            )
+        epsilon = 1e-5  # what NNCodec takes, and what is not in a module is not folded anyway
     shapes = {p.name: p.shape for p in parameters}
     kinds = {p.name: p.kind for p in parameters}
     values = {p.name: p.value for p in parameters if len(p.shape) == 1}
-    return find_blocks(shapes, kinds, source.torch_module, values=values)
+    return find_blocks(shapes, kinds, source.torch_module, epsilon=epsilon, values=values)
 
 
 def _grouped(

@@ -222,3 +222,25 @@ def test_integers_and_floats_in_one_block_travel_alone() -> None:
     types = [unit.nnr_compressed_data_unit_payload_type for unit in data_units(data)]
     assert sorted(types) == [PayloadType.INT, PayloadType.FLOAT]
     close(netpress.decode(data), model)
+
+
+def test_folding_a_dictionary_needs_the_epsilon() -> None:
+    rng = np.random.default_rng(3)
+    model = {
+        "conv1.weight": rng.normal(0, 0.2, (6, 3, 3, 3)).astype(np.float32),
+        "bn1.weight": rng.uniform(0.5, 2, 6).astype(np.float32),
+        "bn1.bias": rng.normal(0, 1, 6).astype(np.float32),
+        "bn1.running_mean": rng.normal(0, 1, 6).astype(np.float32),
+        "bn1.running_var": rng.uniform(0.5, 2, 6).astype(np.float32),
+    }
+    with pytest.raises(netpress.InvalidConfig, match="batch_norm_epsilon"):
+        netpress.encode(model, fold_batch_norm=True)
+    restored = netpress.decode(netpress.encode(model, fold_batch_norm=True, batch_norm_epsilon=1e-3, qp=-60))
+    assert list(restored) == list(model)
+    x = rng.normal(0, 1, 6).astype(np.float32)
+
+    def normalised(state: dict[str, Any]) -> Any:
+        scale = state["bn1.weight"] / np.sqrt(state["bn1.running_var"] + np.float32(1e-3))
+        return (x - state["bn1.running_mean"]) * scale + state["bn1.bias"]
+
+    np.testing.assert_allclose(normalised(restored), normalised(model), atol=1e-4)

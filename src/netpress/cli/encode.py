@@ -164,6 +164,16 @@ def encode(
             show_default=False,
         ),
     ] = None,
+    batch_norm_epsilon: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            metavar="EPS",
+            help="Epsilon of the batch norms to merge, which a file does not tell (PyTorch: 1e-5, Keras: 1e-3).",
+            rich_help_panel=_TOOLS,
+            show_default=False,
+        ),
+    ] = None,
     codebook: Annotated[
         int | None,
         typer.Option(
@@ -240,6 +250,7 @@ def encode(
         "lambda_scale": lambda_scale,
         "optimize_qp": optimize_qp,
         "fold_batch_norm": fold_batch_norm,
+        "batch_norm_epsilon": batch_norm_epsilon,
         "codebook_mode": codebook,
         "row_skipping": row_skipping,
         "param_opt": param_opt,

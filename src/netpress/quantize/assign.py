@@ -230,7 +230,9 @@ def _bit_depth_qp(parameter: Parameter, bits: int, qp_density: int, reference: b
     step = _percentile_99_95(magnitudes) / denominator
     if step == 0:
         step = float(magnitudes[-1]) / denominator
-    return round(min(max(qp_for_step(step, qp_density), low), high))
+    exact = min(max(qp_for_step(step, qp_density), low), high)
+    # Rounded to the nearest, as the reference does, the largest values may be clipped by some per cent.
+    return round(exact) if reference else min(math.ceil(exact), high)
 
 
 def _percentile_99_95(ordered: npt.NDArray[np.float32]) -> float:
