@@ -2,39 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 import io
-import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from cli_runner import Result, Run
 
 from netpress.cli import app
 from netpress.formats import save_tensors
-
-
-@dataclasses.dataclass(frozen=True)
-class Result:
-    """How a command ended."""
-
-    exit_code: int
-    stdout_bytes: bytes
-    stderr: str
-
-    @property
-    def stdout(self) -> str:
-        return self.stdout_bytes.decode()
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.stdout_bytes)
-
-
-Run = Callable[..., Result]
 
 
 @pytest.fixture
@@ -77,12 +55,3 @@ def stream(run: Run, model: Path) -> Path:
     path = model.with_suffix(".nnc")
     assert run("encode", model, "-q", "--qp", -32).exit_code == 0
     return path
-
-
-def one_line(result: Result) -> str:
-    """The one line of an error."""
-    assert result.exit_code == 1
-    lines = result.stderr.splitlines()
-    assert len(lines) == 1, result.stderr
-    assert lines[0].startswith("netpress: error: ")
-    return lines[0]

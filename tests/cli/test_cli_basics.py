@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Run, one_line
+from cli_runner import Run, one_line
 
 import netpress
 from netpress.cli import _terminate

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from conftest import Run
+from cli_runner import Run
 
 from netpress.demo import EFFORTS, QPS
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Run, one_line
+from cli_runner import Run, one_line
 
 import netpress
 from netpress.formats import save_tensors

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from conftest import Run
+from cli_runner import Run
 
 from netpress.formats import save_tensors
 

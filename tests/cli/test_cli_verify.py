@@ -9,7 +9,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
-from conftest import Run, one_line
+from cli_runner import Run, one_line
 
 from netpress.cli.verify import measure
 from netpress.formats import save_tensors
