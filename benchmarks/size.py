@@ -1,6 +1,7 @@
 """Sizes at equal settings: netpress's default against NNCodec, on every model of a corpus.
 
     python benchmarks/size.py --json sizes.json
+    python benchmarks/size.py --table sizes.json     # the Markdown table of an earlier run
 
 For each model and qp: the bytes of both at the same qp, whether NNCodec decodes netpress's stream to the same floats,
 and the mean squared error of the weights (netpress's quantiser trades a little error for rate). Needs NETPRESS_PEER and
@@ -82,6 +83,21 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def write(arguments: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
+    """Keep what has been measured so far, with what it was measured by."""
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    result = {
+        "netpress": netpress.__version__,
+        "effort": arguments.effort,
+        "machine": platform.processor() or platform.machine(),
+        "python": platform.python_version(),
+        "commit": commit.stdout.strip(),
+        "rows": rows,
+    }
+    if arguments.json:
+        arguments.json.write_text(json.dumps(result, indent=1) + "\n")
+
+
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -89,7 +105,11 @@ def main() -> None:
     parser.add_argument("--effort", type=int, default=5)
     parser.add_argument("--models", nargs="*", help="stems of the models to run (default: all of the corpus)")
     parser.add_argument("--json", type=Path, help="write the figures here")
+    parser.add_argument("--table", type=Path, help="only print the table of this JSON file")
     arguments = parser.parse_args()
+    if arguments.table:
+        print(table(json.loads(arguments.table.read_text())["rows"]))
+        return
     if not available():
         sys.exit("set NETPRESS_PEER and NETPRESS_SHARED: this benchmark compares with NNCodec")
     models = sorted((SHARED / "corpus").rglob("*.safetensors"), key=lambda path: path.stem)
@@ -100,18 +120,7 @@ def main() -> None:
             for qp in arguments.qp:
                 rows.append(measure(model, qp, arguments.effort, Path(folder)))
                 print(table(rows[-1:]).splitlines()[-1], flush=True)
-    result = {
-        "netpress": netpress.__version__,
-        "effort": arguments.effort,
-        "machine": platform.processor() or platform.machine(),
-        "python": platform.python_version(),
-        "commit": subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True
-        ).stdout.strip(),
-        "rows": rows,
-    }
-    if arguments.json:
-        arguments.json.write_text(json.dumps(result, indent=1) + "\n")
+                write(arguments, rows)
     print()
     print(table(rows))
     larger = [r for r in rows if r["netpress"] > r["nncodec"]]
