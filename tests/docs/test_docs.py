@@ -58,8 +58,9 @@ def test_commands(page: str, folder: Path) -> None:
         assert result.returncode == 0, (line, result.stderr)
 
 
-def test_generated_pages_are_fresh() -> None:
-    command = [sys.executable, str(ROOT / "tools" / "make_reference.py"), "--check"]
+@pytest.mark.parametrize("script", ["make_reference.py", "make_results.py"])
+def test_generated_pages_are_fresh(script: str) -> None:
+    command = [sys.executable, str(ROOT / "tools" / script), "--check"]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
 

@@ -1,0 +1,162 @@
+"""Writes the measured tables of README.md and docs/results/README.md from the JSON files in docs/results.
+
+Usage: python tools/make_results.py [--check]
+
+The JSON files come from the scripts in benchmarks/ (``--json``) and from ``netpress demo --json``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "docs" / "results"
+START, END = "<!-- RESULTS: written by tools/make_results.py -->", "<!-- END OF RESULTS -->"
+FIRST_SCREEN = {
+    "resnet56": "ResNet-56, CIFAR-10",
+    "mobilenet_v1_075_224": "MobileNetV1 0.75, ImageNet",
+    "vit_c10": "ViT, CIFAR-10",
+    "dncnn_gray25": "DnCNN, denoising",
+    "ds_cnn_l": "DS-CNN, keyword spotting",
+    "shakespeare": "LSTM, characters",
+    "siren_kodim15": "SIREN, one image",
+}
+FIRST_SCREEN_QPS = (-30, -20)
+
+
+def load(name: str) -> Any:
+    """Return the content of one results file."""
+    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def kilobytes(count: float) -> str:
+    """Return a size as people read it."""
+    return f"{count / 1000:,.0f} kB" if count >= 100_000 else f"{count / 1000:.1f} kB"
+
+
+def sizes_table(rows: list[dict[str, Any]]) -> str:
+    """The models of the first screen, at two qps."""
+    lines = [
+        "| model | float32 | qp | NNCodec | netpress | |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for model, title in FIRST_SCREEN.items():
+        for row in rows:
+            if row["model"] == model and row["qp"] in FIRST_SCREEN_QPS:
+                lines.append(
+                    f"| {title} | {kilobytes(row['float_bytes'])} | {row['qp']} | {kilobytes(row['nncodec'])} "
+                    f"| **{kilobytes(row['netpress'])}** | {100 * (row['netpress'] / row['nncodec'] - 1):+.1f} % |"
+                )
+    return "\n".join(lines)
+
+
+def first_screen() -> str:
+    """What README shows first."""
+    sizes = load("sizes")["rows"]
+    demo = {row["setting"]: row for row in load("demo")}
+    floats, small = demo["float32 file"], demo["qp -32"]
+    smaller = sum(row["netpress"] < row["nncodec"] for row in sizes)
+    same = all(row["nncodec_decodes_same_floats"] for row in sizes)
+    if not same:
+        raise SystemExit("NNCodec does not decode a stream of sizes.json to the same floats")
+    models = len({row["model"] for row in sizes})
+    return "\n".join(
+        [
+            START,
+            sizes_table(sizes),
+            "",
+            f"Bytes at the same settings in the same run; smaller in {smaller} of {len(sizes)} runs on {models}",
+            "models, and NNCodec decodes every one of these streams to the same floats. The digits network of the demo",
+            "goes from "
+            f"{kilobytes(floats['bytes'])} to {kilobytes(small['bytes'])} at qp -32 with an accuracy of "
+            f"{100 * small['accuracy']:.2f} % (float {100 * floats['accuracy']:.2f} %). "
+            "[How this was measured](docs/results/README.md).",
+            END,
+        ]
+    )
+
+
+def results_page() -> str:
+    """docs/results/README.md."""
+    sizes, memory = load("sizes"), load("memory")
+    lines = [
+        "# Measured results",
+        "",
+        "Written by `tools/make_results.py` from the JSON files in this folder. NNCodec 2.1.3 runs in an environment",
+        "of its own (`benchmarks/peer.py`); the models are public ones that this repository does not contain.",
+        "",
+        "## Size at equal settings",
+        "",
+        f"`python benchmarks/size.py --json docs/results/sizes.json`, effort {sizes['effort']}. The weight error is",
+        "the mean squared error of all weights over their mean square: netpress's quantiser trades a little of it for",
+        "rate.",
+        "",
+        "| model | float32 bytes | qp | NNCodec | netpress | difference | weight error NNCodec / netpress |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    lines += [
+        f"| {r['model']} | {r['float_bytes']:,} | {r['qp']} | {r['nncodec']:,} | {r['netpress']:,} "
+        f"| {100 * (r['netpress'] / r['nncodec'] - 1):+.2f} % "
+        f"| {r['nncodec_weight_error_db']:.2f} / {r['netpress_weight_error_db']:.2f} dB |"
+        for r in sizes["rows"]
+    ]
+    lines += [
+        "",
+        "## Memory",
+        "",
+        "`python benchmarks/memory.py --json docs/results/memory.json`: peak resident memory beyond the model and the",
+        "result, ResNet-50-shaped model.",
+        "",
+        "| | model | added |",
+        "|---|---:|---:|",
+    ]
+    lines += [
+        f"| {r['verb']} | {r['model_bytes'] / 2**20:.0f} MiB | {r['added_bytes'] / 2**20:.0f} MiB |"
+        for r in memory["rows"]
+    ]
+    if (RESULTS / "streaming.json").exists():
+        streaming = load("streaming")
+        lines += [
+            "",
+            "`python benchmarks/streaming.py --json docs/results/streaming.json`: a bfloat16 model of "
+            f"{streaming['model_bytes'] / 2**30:.2f} GiB in shards,",
+            "peak resident memory of each process.",
+            "",
+            "| step | seconds | peak resident |",
+            "|---|---:|---:|",
+        ]
+        lines += [
+            f"| {r['step']} | {r['seconds']:.0f} | {r['peak_bytes'] / 2**20:.0f} MiB |" for r in streaming["rows"]
+        ]
+    lines += ["", "## Speed", "", *speed_lines()]
+    return "\n".join(lines) + "\n"
+
+
+def speed_lines() -> list[str]:
+    """The table of benchmarks/speed.py."""
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    import speed
+
+    return ["`python benchmarks/speed.py --json docs/results/speed.json`.", "", speed.table(load("speed"))]
+
+
+def main() -> None:
+    """Write the pages, or check that they are fresh."""
+    readme = ROOT / "README.md"
+    text = readme.read_text(encoding="utf-8")
+    filled = re.sub(r"<!-- RESULTS.*?<!-- END OF RESULTS -->", lambda _: first_screen(), text, flags=re.DOTALL)
+    pages = {readme: filled, RESULTS / "README.md": results_page()}
+    for path, content in pages.items():
+        if "--check" in sys.argv[1:]:
+            if path.read_text(encoding="utf-8") != content:
+                raise SystemExit(f"{path.name} is not fresh: run tools/make_results.py")
+        else:
+            path.write_text(content, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
