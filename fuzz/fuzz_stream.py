@@ -168,7 +168,7 @@ def run(seconds: float, seed: int, count: int | None, findings: Path) -> int:
 
 def run_atheris(arguments: list[str]) -> None:
     """Hand over to atheris, with our mutations in addition to its own; does not return."""
-    import atheris
+    import atheris  # type: ignore[import-not-found,import-untyped,unused-ignore]
 
     with atheris.instrument_imports(include=["netpress"]):
         import netpress  # noqa: F401
@@ -181,7 +181,7 @@ def run_atheris(arguments: list[str]) -> None:
         mutator = Mutator(seed, streams, records)
         kind = mutator.random.randrange(8)
         if kind == 0:
-            return atheris.Mutate(data, max_size)[:max_size]
+            return bytes(atheris.Mutate(data, max_size)[:max_size])
         if kind == 1 or not data:
             return mutator.record()[:max_size]
         return mutator.stream(data if mutator.random.randrange(8) else None)[:max_size]

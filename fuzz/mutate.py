@@ -9,12 +9,13 @@ import random
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import ml_dtypes
 import numpy as np
 
 import netpress
-from netpress.bitstream import UnitExtent, scan_units
+from netpress.bitstream import Topology, UnitExtent, UnitReader, scan_units
 
 GOLDEN = Path(__file__).parents[1] / "tests" / "golden" / "conformance"
 PLAIN, PACKED = b"netpress:", b"netpress-z:"
@@ -24,7 +25,7 @@ NUMBERS = (0, 1, -1, 2, 63, 255, 65536, 2**31 - 1, 2**31, 2**63, 10**30, -(10**3
 VALUES = (*NUMBERS, None, True, "", "0", "-1", "0-3", "0-99999999999999999999", "5-1/0", "bfloat16", "a\0b", "\ud800")
 
 
-def models() -> list[tuple[dict[str, np.ndarray], dict[str, object]]]:
+def models() -> list[tuple[dict[str, Any], dict[str, Any]]]:
     """Return small models and settings whose streams use the parts of the format that only our encoder writes."""
     g = np.random.default_rng(1)
     weight = g.normal(0, 0.1, (12, 9)).astype(np.float32)
@@ -90,19 +91,18 @@ def seed_records() -> list[bytes]:
     }
     records = [PLAIN + json.dumps(full).encode()]
     for stream in seed_streams():
-        records.extend(bytes(u.content.topology_data) for u in units_with_record(stream))
+        records.extend(records_of(stream))
     return records
 
 
-def units_with_record(stream: bytes) -> list[netpress.bitstream.Unit]:
-    """Return the topology units of a stream that hold a record of ours, as far as the stream can be read."""
-    units = []
+def records_of(stream: bytes) -> list[bytes]:
+    """Return the texts of our records in a stream, as far as it can be read."""
+    texts = []
     with contextlib.suppress(netpress.NetpressError):
-        for unit in netpress.bitstream.UnitReader(stream):
-            content = unit.content
-            if isinstance(content, netpress.bitstream.Topology) and content.topology_data.startswith((PLAIN, PACKED)):
-                units.append(unit)
-    return units
+        for unit in UnitReader(stream):
+            if isinstance(unit.content, Topology) and unit.content.topology_data.startswith((PLAIN, PACKED)):
+                texts.append(bytes(unit.content.topology_data))
+    return texts
 
 
 class Mutator:
