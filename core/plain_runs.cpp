@@ -2,6 +2,10 @@
 
 #include <cstring>
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 #include "trellis.h"
 
 namespace netpress {
@@ -159,7 +163,12 @@ NETPRESS_TARGET void encode_bmi2(ArithmeticEncoder& coder, Context* contexts, co
 }
 
 bool has_bmi2() {
-  static const bool has = __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("lzcnt");
+  // Not every compiler knows the name lzcnt: bit 5 of ecx.
+  static const bool has = [] {
+    unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+    return __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2") &&
+           __get_cpuid(0x80000001, &eax, &ebx, &ecx, &edx) && (ecx >> 5 & 1);
+  }();
   return has;
 }
 #endif

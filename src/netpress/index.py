@@ -5,6 +5,7 @@ Source: ISO/IEC 15938-17, NNR unit syntax.
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import mmap
 from collections.abc import Mapping, Sequence
@@ -36,6 +37,7 @@ class StreamIndex:
     unit_count: int
     profile: int
     _checked: set[Group] = dataclasses.field(default_factory=set)
+    _groups: list[Group] = dataclasses.field(default_factory=list)
 
     def check_all(self) -> None:
         """Compare all units with their checksums, as far as the stream has any.
@@ -52,9 +54,12 @@ class StreamIndex:
         Raises:
             InvalidBitstream: the checksum is wrong.
         """
-        for group in self.sums:
-            if group.start < unit.offset + unit.size and unit.offset < group.end:
-                self._check(group)
+        if len(self._groups) != len(self.sums):
+            self._groups = list(self.sums)  # in the order of the stream
+        first = bisect.bisect_right(self._groups, unit.offset, key=lambda group: group.end)
+        while first < len(self._groups) and self._groups[first].start < unit.offset + unit.size:
+            self._check(self._groups[first])
+            first += 1
 
     def _check(self, group: Group) -> None:
         if group not in self._checked:

@@ -27,8 +27,8 @@ __all__ = ["CodedTensor", "FoldedLayer", "Output", "Record"]
 
 _WIDE_TYPES = ("int64", "uint64")
 _PLAIN, _PACKED = b"netpress:", b"netpress-z:"
-_PLAIN_TEXT_BYTES, _MOST_INFLATION = 1 << 20, 32
-_MAX_POSITIONS = 1 << 20
+_PLAIN_TEXT_BYTES, _MOST_INFLATION = 1 << 20, 16
+_MAX_POSITIONS = 1 << 18
 _BN_SUFFIXES = (".bias", ".weight", ".running_mean", ".running_var")
 
 Array = npt.NDArray[Any]
