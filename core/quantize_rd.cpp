@@ -15,6 +15,9 @@ namespace netpress {
 
 namespace {
 
+// Class of the candidate that leaves an even and an odd state with an integer of even and of odd parity.
+constexpr uint8_t kKinds[2][2] = {{0, 2}, {3, 1}};
+
 constexpr float kUnreachable = 1e30f;
 
 // Where levels are this large on average, neighbouring ones cost the same.
@@ -29,7 +32,16 @@ double mean_magnitude(const int32_t* levels, int64_t count) {
 // How often each context saw a zero and a one.
 struct BinCounts {
   std::vector<std::array<int64_t, 2>> counts;
-  void bin(int index, bool value) { ++counts[static_cast<size_t>(index)][value]; }
+};
+
+// Counts the bins of a magnitude behind its sign.
+struct MagnitudeCounts {
+  BinCounts& bins;
+  int first;  // contexts below are significance and sign
+  int64_t times;
+  void bin(int index, bool value) {
+    if (index >= first) bins.counts[static_cast<size_t>(index)][value] += times;
+  }
   void bypass(uint32_t, int) {}
 };
 
@@ -51,14 +63,35 @@ class BinBits {
   std::vector<std::array<double, 2>> bits_;
 };
 
+// Counts the bins of levels in scan order, hardly with a branch that depends on a level.
 BinCounts count_bins(const int32_t* levels, int64_t count, const ContextLayout& layout) {
   BinCounts bins{std::vector<std::array<int64_t, 2>>(static_cast<size_t>(layout.count))};
+  constexpr int64_t kCommon = 64;
+  int64_t magnitudes[2][kCommon] = {};  // by sign; flags and prefixes follow from them
+  const auto add = [&](const Neighbourhood& at, int32_t value, int64_t times) {
+    MagnitudeCounts sink{bins, layout.greater, times};
+    binarise<false, false>(sink, layout, at, Bounds{}, value);
+  };
   Neighbourhood n;
+  size_t neighbour = 0;
   for (int64_t i = 0; i < count; ++i) {
     const int32_t coded = coded_from_level(levels[i], n.state);
-    binarise<false, false>(bins, layout, n, Bounds{}, coded);
-    n.previous = coded;
+    const bool some = coded != 0;
+    const bool negative = coded < 0;
+    ++bins.counts[ContextLayout::kSignificance + 3 * n.state + neighbour][some];
+    bins.counts[ContextLayout::kSign + neighbour][negative] += some;
+    const int64_t size = magnitude(coded);
+    if (size < kCommon) {
+      ++magnitudes[negative][size];
+    } else {
+      add(n, coded, 1);
+    }
+    neighbour = static_cast<size_t>(some) + (coded > 0);
     n.state = kNextState[n.state][coded & 1];
+  }
+  for (int32_t m = 1; m < kCommon; ++m) {
+    add(n, m, magnitudes[0][m]);
+    add(n, -m, magnitudes[1][m]);
   }
   return bins;
 }
@@ -103,22 +136,14 @@ void search(const float* weights, int32_t* levels, int64_t count, double recipro
   std::fill(cost, cost + 8, kUnreachable);
   cost[0] = 0;
   rd_forward(weights, count, reciprocal, rates, cost, decisions.data());
-  unsigned state = static_cast<unsigned>(std::min_element(cost, cost + 8) - cost);
-  for (int64_t i = count - 1; i >= 0; --i) {
+  const unsigned last = static_cast<unsigned>(std::min_element(cost, cost + 8) - cost);
+  trace_back(weights, levels, count, reciprocal, last, [&](int64_t i, unsigned state) {
     const RdDecision decision = decisions[static_cast<size_t>(i)];
-    const bool odd = decision.odd >> state & 1;
-    const unsigned source = static_cast<unsigned>(odd ? kOddSource[state] : kEvenSource[state]);
-    int64_t level = 0;
-    if (odd || !(decision.zero >> source & 1)) {
-      const double original = (reciprocal * weights[i]) * (weights[i] < 0 ? -1 : 1);
-      const int64_t first = std::max<int64_t>(1, static_cast<int64_t>(original) - 1);
-      const int64_t kind = source & 1 ? (odd ? 1 : 3) : (odd ? 2 : 0);
-      level = first + ((kind - first) & 3);
-      if (weights[i] < 0) level = -level;
-    }
-    levels[i] = static_cast<int32_t>(level);
-    state = source;
-  }
+    const unsigned odd = decision.odd >> state & 1;
+    const uint8_t source = static_cast<uint8_t>(odd ? kOddSource[state] : kEvenSource[state]);
+    const unsigned zero = decision.zero >> source & ~odd & 1;
+    return Branch{source, zero ? kZeroKind : kKinds[source & 1][odd]};
+  });
 }
 
 }  // namespace

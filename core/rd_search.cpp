@@ -1,6 +1,7 @@
 #include "rd_search.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "trellis.h"
@@ -25,7 +26,7 @@ struct Candidates {
 inline Candidates candidates_of(float weight, double reciprocal, const FrozenRates& rates) {
   Candidates c;
   c.negative = weight < 0;
-  const double original = (reciprocal * weight) * (c.negative ? -1 : 1);
+  const double original = std::fabs(reciprocal * weight);
   const int64_t first = std::max<int64_t>(1, static_cast<int64_t>(original) - 1);
   for (int kind = 0; kind < 4; ++kind) {
     const int64_t level = first + ((kind - first) & 3);

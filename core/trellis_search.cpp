@@ -1,6 +1,7 @@
 #include "trellis_search.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #if defined(__x86_64__)
@@ -55,7 +56,7 @@ __attribute__((target("avx2"))) void trellis_forward_avx2(const float* weights, 
   // Distance from the first candidate to the candidate of class 0..3, by the class of the first candidate.
   alignas(32) static const double kOffsets[4][4] = {{0, 1, 2, 3}, {3, 0, 1, 2}, {2, 3, 0, 1}, {1, 2, 3, 0}};
   for (int64_t i = 0; i < count; ++i) {
-    const double original = (reciprocal * weights[i]) * (weights[i] < 0 ? -1 : 1);
+    const double original = std::fabs(reciprocal * weights[i]);  // no branch on the sign
     const int64_t first = std::max<int64_t>(1, static_cast<int64_t>(original) - 1);
     const __m256d candidates =
         _mm256_add_pd(_mm256_set1_pd(static_cast<double>(first)), _mm256_load_pd(kOffsets[first & 3]));

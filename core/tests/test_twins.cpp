@@ -6,6 +6,7 @@
 #include "context_search.h"
 #include "estimators.h"
 #include "random_tensor.h"
+#include "rate_search.h"
 #include "rd_search.h"
 #include "trellis_search.h"
 
@@ -39,6 +40,30 @@ void searches() {
       CHECK(choose_sets(t.levels.data(), t.coding, skipped, search) ==
             choose_sets(t.levels.data(), general, skipped, search));
     }
+  }
+}
+
+void rate_trellises() {
+  Random random(8);
+  for (int round = 0; round < 200; ++round) {
+    const int64_t count = random.below(400);
+    const int unary_length = random.coin(3) ? static_cast<int>(random.between(0, 3)) : 10;
+    place = "rate trellis " + std::to_string(round);
+    const float scale = random.coin(5) ? 250000.0f : random.coin(3) ? 0.013f : 0.0013f;
+    std::vector<float> weights;
+    for (int64_t i = 0; i < count; ++i) {
+      weights.push_back(random.coin(4) ? 0.0f : static_cast<float>(random.between(-2000, 2000)) * scale);
+    }
+    // So small a lambda that no cost is finite, too.
+    const double lambda = random.coin(10) ? 1e-307 : random.coin() ? 0.3 : 30;
+    const RateSearch search{random.coin() ? 0.5 : 1.0 / 0.37, 32768.0 / lambda, unary_length};
+    std::vector<uint16_t> plain(weights.size()), fast(weights.size());
+    double plain_cost[8], fast_cost[8];
+    for (int t = 0; t < 8; ++t) plain_cost[t] = fast_cost[t] = t == 0 ? 0 : 0.5 * DBL_MAX;
+    rate_forward_plain(weights.data(), count, search, plain_cost, plain.data());
+    rate_forward(weights.data(), count, search, fast_cost, fast.data());
+    CHECK(plain == fast);
+    CHECK(std::memcmp(plain_cost, fast_cost, sizeof(plain_cost)) == 0);
   }
 }
 
@@ -116,6 +141,7 @@ void trellises() {
 
 int main() {
   searches();
+  rate_trellises();
 #if defined(__x86_64__)
   if (__builtin_cpu_supports("avx2")) {
     estimators();

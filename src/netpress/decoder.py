@@ -87,19 +87,21 @@ class Decoder:
             yield from decode_first_edition(units, executor, progress)
             return
         jobs = (self._job(unit) for unit in units)
-        total = sum(unit_elements(unit) for unit in units)
-        done = 0
-        for decoded in ordered_map(_run, jobs, executor=executor, size=lambda job: unit_elements(job.unit)):
+        sizes = {unit.index: unit_elements(unit) for unit in units}
+        total, done = sum(sizes.values()), 0
+        for decoded in ordered_map(_run, jobs, executor=executor, size=lambda job: sizes[job.unit.index]):
             self._take_over(decoded)
-            done += unit_elements(decoded.unit)
+            done += sizes[decoded.unit.index]
             if progress is not None:
                 progress(done, total, header_of(decoded.unit).name)
             yield decoded
 
     def _job(self, unit: Unit) -> _Job:
         header = header_of(unit)
-        names = [member.name for member in payload_members(header)]
         job = _Job(unit, keep_levels=self._keeps(unit))
+        if not header.temporal_context_modeling_flag and not header.parent_node_id_present_flag:
+            return job
+        names = [member.name for member in payload_members(header)]
         if header.temporal_context_modeling_flag:
             job.bases = {name: self._base(name, unit) for name in names}
         if header.parent_node_id_present_flag:

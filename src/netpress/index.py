@@ -11,7 +11,7 @@ import mmap
 from collections.abc import Mapping, Sequence
 
 from netpress.bitstream import DataUnit, Topology, Unit, UnitReader, payload_members, scan_units
-from netpress.errors import InvalidBitstream, LimitExceeded
+from netpress.errors import InvalidBitstream
 from netpress.integrity import SUMS_PREFIX, Group, check_group, parse_sums
 from netpress.limits import DecodeLimits
 from netpress.record import Record
@@ -19,8 +19,6 @@ from netpress.record import Record
 __all__ = ["BytesLike", "StreamIndex", "header_of", "index_stream", "unit_elements"]
 
 BytesLike = bytes | bytearray | memoryview | mmap.mmap
-
-_VALUES_PER_BYTE = 4096  # the arithmetic coder makes no more of a byte
 
 
 @dataclasses.dataclass(slots=True)
@@ -82,7 +80,7 @@ def unit_elements(unit: Unit) -> int:
 def index_stream(
     data: BytesLike, limits: DecodeLimits, dimensions: Mapping[str, Sequence[int]] | None = None
 ) -> StreamIndex:
-    """Parse all headers of a stream and check its totals against the limits.
+    """Parse all headers of a stream; its totals are checked against the limits on the way.
 
     Args:
         data: the stream; payloads stay views into it.
@@ -96,13 +94,11 @@ def index_stream(
     """
     view = memoryview(data)
     index = StreamIndex(view, [], Record(), {}, 0, 0)
-    totals = _Totals(limits, view.nbytes)
     has_record = has_sums = False
     for unit in UnitReader(view, limits=limits, dimensions=dimensions):
         index.unit_count += 1
         index.profile = unit.general_profile_idc
         if isinstance(unit.content, DataUnit):
-            totals.add(unit)
             index.units.append(unit)
         elif isinstance(unit.content, Topology):
             text = unit.content.topology_data
@@ -116,36 +112,3 @@ def index_stream(
     if index.record.has_sums and not has_sums:
         raise InvalidBitstream("the checksums at the end of the stream are missing: it was cut off", offset=view.nbytes)
     return index
-
-
-class _Totals:
-    """What the data units claim together."""
-
-    def __init__(self, limits: DecodeLimits, stream_bytes: int) -> None:
-        self._limits = limits
-        self._plausible = _VALUES_PER_BYTE * stream_bytes + limits.max_cheap_elements
-        self._tensors = self._elements = 0
-
-    def add(self, unit: Unit) -> None:
-        """Count a data unit.
-
-        Raises:
-            LimitExceeded: the stream claims too much.
-        """
-        limits = self._limits
-        self._tensors += len(payload_members(header_of(unit)))
-        self._elements += unit_elements(unit)
-        for value, bound, limit in (
-            (self._tensors, limits.max_tensors, "max_tensors"),
-            (self._elements, limits.max_elements, "max_elements"),
-            (4 * self._elements, limits.max_total_bytes, "max_total_bytes"),
-            (self._elements, self._plausible, "max_cheap_elements"),
-        ):
-            if value > bound:
-                raise LimitExceeded(
-                    f"the stream claims more than DecodeLimits.{limit} allows ({value} > {bound}); raise it if you "
-                    "trust the source",
-                    limit=limit,
-                    unit=unit.index,
-                    offset=unit.offset,
-                )

@@ -23,6 +23,7 @@ MAX_PREFIX_ZEROS = 32
 """Longest run of zeros that may open an exponential-Golomb code; longer ones are refused in both directions."""
 
 _LOOKAHEAD_BYTES = 9
+_HEAD_BYTES = 64  # most headers are shorter; they are read from one integer
 _FLOAT = struct.Struct("<f")
 
 
@@ -48,7 +49,7 @@ class BitReader:
     window or meets a bit pattern that the descriptor does not allow.
     """
 
-    __slots__ = ("_data", "_end", "_locate", "_position", "unit")
+    __slots__ = ("_data", "_end", "_head", "_head_end", "_locate", "_position", "unit")
 
     def __init__(
         self,
@@ -66,6 +67,9 @@ class BitReader:
             raise ValueError(f"window [{start}, {stop}) is outside of {len(self._data)} bytes")
         self._position = start * 8
         self._end = stop * 8
+        head_end = min(start + _HEAD_BYTES, stop)
+        self._head = int.from_bytes(self._data[start:head_end], "big")
+        self._head_end = head_end * 8
         self._locate = locate
         self.unit = unit
 
@@ -101,6 +105,9 @@ class BitReader:
     def u(self, bits: int) -> int:
         """Read u(``bits``): an unsigned number of ``bits`` >= 0 bits."""
         stop = self._position + bits
+        if stop <= self._head_end:
+            self._position = stop
+            return (self._head >> (self._head_end - stop)) & ((1 << bits) - 1)
         if stop > self._end:
             self.fail(f"{bits} bits needed but the unit ends after {self.bits_left}")
         word = int.from_bytes(self._data[self._position >> 3 : (stop + 7) >> 3], "big")
@@ -114,6 +121,14 @@ class BitReader:
 
     def ue(self, order: int) -> int:
         """Read ue(``order``): an unsigned exponential-Golomb code of at most ``MAX_PREFIX_ZEROS`` leading zeros."""
+        left = self._head_end - self._position
+        if left > 0:
+            word = self._head & ((1 << left) - 1)
+            zeros = left - word.bit_length()
+            length = 2 * zeros + order + 1
+            if length <= left and zeros <= MAX_PREFIX_ZEROS:
+                self._position += length
+                return (word >> (left - length)) - (1 << order)
         first = self._position >> 3
         stop = min(first + _LOOKAHEAD_BYTES, self._end >> 3)
         width = (stop << 3) - self._position
@@ -216,7 +231,7 @@ class BitWriter:
 
     def u(self, value: int, bits: int) -> None:
         """Write u(``bits``); 0 <= ``value`` < 2**bits."""
-        number = _integer(value)
+        number = value if type(value) is int else _integer(value)
         if number < 0 or number >> bits:
             raise DoesNotFit(f"{number} does not fit u({bits})")
         self._put(number, bits)
@@ -230,7 +245,7 @@ class BitWriter:
 
     def ue(self, value: int, order: int) -> None:
         """Write ue(``order``); ``value`` >= 0, with at most ``MAX_PREFIX_ZEROS`` leading zeros."""
-        number = _integer(value)
+        number = value if type(value) is int else _integer(value)
         code = number + (1 << order)
         zeros = code.bit_length() - 1 - order
         if number < 0 or zeros > MAX_PREFIX_ZEROS:

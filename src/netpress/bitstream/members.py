@@ -5,10 +5,10 @@ Source: ISO/IEC 15938-17, decoding process of NNR_PT_BLOCK units; syntax table o
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 import functools
 import math
+from typing import NamedTuple
 
 from netpress.bitstream.units import CompressedParameterTypes, DataUnit, EntryPoint
 
@@ -47,8 +47,7 @@ _BATCH_NORM = (MemberRole.BN_BETA, MemberRole.BN_GAMMA, MemberRole.BN_MEAN, Memb
 _PAYLOAD_RANK = {MemberRole.SCALING: 0, MemberRole.BIAS: 1, MemberRole.G: 3, MemberRole.H: 3, MemberRole.WEIGHT: 3}
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Member:
+class Member(NamedTuple):
     """One tensor of a data unit. ``position`` is that of its name in the id list; ``entry_points`` are its own."""
 
     name: str

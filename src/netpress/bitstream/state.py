@@ -98,8 +98,8 @@ class StreamState:
         if unit_type == UnitType.MPS:
             s.require(self.mps is None, "a second model parameter set")
             s.require(not self.has_data_units, "a model parameter set after a data unit")
-        elif unit_type in (UnitType.LPS, UnitType.TPL, UnitType.NDU):
-            s.require(self.mps is not None, f"a unit of type {UnitType(unit_type).name} before the model parameter set")
+        elif self.mps is None and unit_type in (UnitType.LPS, UnitType.TPL, UnitType.NDU):
+            s.require(False, f"a unit of type {UnitType(unit_type).name} before the model parameter set")
 
     def finish(self, s: Syntax) -> None:
         """Check that the stream may end now."""

@@ -365,7 +365,7 @@ class SyntaxWriter(Syntax):
 
     def u(self, record: object, name: str, bits: int) -> None:
         """Write the attribute ``name`` as u(``bits``)."""
-        self.u_value(name, getattr(record, name), bits)
+        self._write(self.bits.u, name, getattr(record, name), bits)
 
     def i(self, record: object, name: str, bits: int) -> None:
         """Write the attribute ``name`` as i(``bits``)."""
@@ -373,7 +373,7 @@ class SyntaxWriter(Syntax):
 
     def ue(self, record: object, name: str, order: int) -> None:
         """Write the attribute ``name`` as ue(``order``)."""
-        self.ue_value(name, getattr(record, name), order)
+        self._write(self.bits.ue, name, getattr(record, name), order)
 
     def ie(self, record: object, name: str, order: int) -> None:
         """Write the attribute ``name`` as ie(``order``)."""

@@ -100,7 +100,8 @@ class UnitWriter:
         s = SyntaxWriter(BitWriter())
         unit_type = _UNIT_TYPES[type(content)]
         self._state.check_order(s, unit_type)
-        s.require(unit_type == UnitType.NDU or not payload, f"a unit of type {unit_type.name} has no separate payload")
+        if payload and unit_type != UnitType.NDU:
+            s.require(False, f"a unit of type {unit_type.name} has no separate payload")
         unit_content(s, content, self._state)
         return s.bits.getvalue()
 
@@ -129,7 +130,8 @@ def _pieces(
             raise InvalidConfig(f"max_unit_bytes = {max_unit_bytes} leaves no room for content")
         counter = -(-length // (max_unit_bytes - overhead)) - 1
     if not counter:
-        return [_opening(dataclasses.replace(unit, partial_data_counter=counter), length) + header, payload]
+        unit.partial_data_counter = counter
+        return [_opening(unit, length) + header, payload]
     if not 0 <= counter < _MAX_PARTS or counter >= length:
         raise InvalidConfig(f"a unit with a body of {length} bytes cannot be split into {counter + 1} parts")
     body = memoryview(header + payload)
@@ -156,7 +158,8 @@ def _opening(unit: UnitHeader, body_bytes: int) -> bytes:
     if size >= _LONG_SIZE_LIMIT:
         raise DoesNotFit(f"a unit of {size} bytes; the size field ends at {_LONG_SIZE_LIMIT - 1}")
     s = SyntaxWriter(BitWriter())
-    header = dataclasses.replace(unit, nnr_unit_size=size, nnr_unit_size_flag=int(size >= _SHORT_SIZE_LIMIT))
+    flag, kind = int(size >= _SHORT_SIZE_LIMIT), unit.nnr_unit_type
+    header = UnitHeader(flag, size, kind, unit.independently_decodable_flag, unit.partial_data_counter)
     nnr_unit_size(s, header)
     nnr_unit_header(s, header)
     return s.bits.getvalue()
