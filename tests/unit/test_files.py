@@ -62,7 +62,7 @@ def test_error_at_rename_removes_the_temporary(tmp_path: Path, monkeypatch: pyte
     def refuse(*_: object) -> None:
         raise PermissionError("no")
 
-    monkeypatch.setattr(os, "replace", refuse)
+    monkeypatch.setattr(Path, "replace", refuse)
     with pytest.raises(PermissionError), atomic_writer(tmp_path / "out.bin") as file:
         file.write(b"new")
     assert sorted(path.name for path in tmp_path.iterdir()) == []
