@@ -206,6 +206,8 @@ def _with_codebook(tensor: UnitTensor, config: EncodeConfig, *, always: bool) ->
     reference = config.is_reference
     main_qp = tensor.qp or 0
     finer = main_qp - (1 << config.qp_density) if config.use_dq else main_qp
+    if not reference:
+        finer = max(finer, qp_range(config.qp_density, config.base_qp)[0])
     levels, qp = _uniform(tensor, config, finer, False)
     first_edition_1_0 = config.is_first_edition_1_0
     # NNCodec 2 searches with one greater-than flag less than it codes with.

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import netpress
 from netpress.bitstream import Codebook, MemberRole, PayloadType
 from netpress.config import EncodeConfig
 from netpress.errors import InvalidConfig, InvalidModel
@@ -97,3 +98,10 @@ def test_depths() -> None:
     header = code_unit(job)[0].header
     assert (header.node_id_present_flag, header.device_id, header.parameter_id, header.put_node_depth) == (1, 3, 0, 2)
     assert header.parent_node_id_present_flag == 1
+
+
+def test_codebooks_at_the_finest_qp() -> None:
+    # A codebook makes up for the missing trellis by a finer step, which may not be codable.
+    model = {"": np.array(3.2009973e-07, np.float32), "w": np.full((3, 4), 1e-9, np.float32)}
+    assert list(netpress.decode(netpress.encode(model, effort=8))) == ["", "w"]
+    assert list(netpress.decode(netpress.encode(model, qp=-128, codebook_mode=1, nonweight_qp=-128))) == ["", "w"]
