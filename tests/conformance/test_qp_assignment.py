@@ -112,7 +112,7 @@ def test_qps(name: str) -> None:
             with pytest.raises(InvalidConfig, match=repr(signed[0])):
                 bit_depth_qps(parameters, bits=1, qp_density=density)
             parameters = [p for p in parameters if p.name not in signed]
-        qps = bit_depth_qps(parameters, bits=options["int_quant_bw"], qp_density=density)
+        qps = bit_depth_qps(parameters, bits=options["int_quant_bw"], qp_density=density, reference=True)
     else:
         qps = assign_qps(
             parameters,
