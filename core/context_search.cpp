@@ -30,9 +30,12 @@ class Banks {
   }
   void bypass(uint32_t, int) {}
 
-  // Where the bins of a context go: up to one bin per weight of a chunk and one more may be written, end(index, end) tells how many were.
+  // Where the bins of a context go: up to one bin per weight of a chunk and one more may be written, end(index, end)
+  // tells how many were.
   uint8_t* begin(int index) { return bins_.get() + static_cast<size_t>(index) * capacity_; }
-  void end(int index, const uint8_t* end) { length_[static_cast<size_t>(index)] = static_cast<size_t>(end - begin(index)); }
+  void end(int index, const uint8_t* end) {
+    length_[static_cast<size_t>(index)] = static_cast<size_t>(end - begin(index));
+  }
 
   void drain() {
     std::vector<BinString> strings;
@@ -102,8 +105,8 @@ void gather(const int32_t* levels, const TensorCoding& coding, const std::vector
   banks.drain();
 }
 
-// The bins of one chunk of weights of a plain tensor, as gather<true>() finds them but hardly with a branch that depends
-// on a weight: what is not a bin is written, too, and overwritten by the next one.
+// The bins of one chunk of weights of a plain tensor, as gather<true>() finds them but hardly with a branch that
+// depends on a weight: what is not a bin is written, too, and overwritten by the next one.
 class PlainChunk {
  public:
   PlainChunk(const ContextLayout& layout, Banks& banks, bool dependent, bool reference)
@@ -253,14 +256,15 @@ std::vector<uint8_t> choose_as_reference(const Banks& banks) {
   return sets;
 }
 
-// The selection flags adapt, so that a set that is not 0 makes the flags behind it dearer. Tries several prices for that
-// and keeps the choice with the smallest total.
+// The selection flags adapt, so that a set that is not 0 makes the flags behind it dearer. Tries several prices for
+// that and keeps the choice with the smallest total.
 std::vector<uint8_t> choose_best(const Banks& banks, const TensorCoding& coding) {
   std::vector<uint8_t> best_sets(banks.size(), 0);
   uint64_t best_total = ~uint64_t{0};
   const ContextLayout layout(coding.unary_length);
   constexpr uint64_t kNever = ~uint64_t{0} / 2;
-  for (const uint64_t price : {kNever, uint64_t{0}, uint64_t{8192}, uint64_t{16384}, uint64_t{32768}, uint64_t{65536}}) {
+  constexpr uint64_t kPrices[] = {kNever, 0, 8192, 16384, 32768, 65536};
+  for (const uint64_t price : kPrices) {
     std::vector<uint8_t> sets(banks.size(), 0);
     uint64_t total = 0;
     Context selection;

@@ -2,9 +2,7 @@
 
 #include <algorithm>
 
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
+#include "estimator_lanes.h"
 
 namespace netpress {
 
@@ -56,29 +54,26 @@ void run_estimators_plain(const BinString* strings, size_t count) {
 
 namespace {
 
-// A vector holds one context: fast states of the sets below times 256, then their slow states times 16. With these
-// scales bits 11 and up of either are the index into the step curve, and bits 7 and up add to the index of the cost.
-// Set 7 needs no lane: its fast state is always 0, and its slow state is that of set 3.
+// A vector holds one context: the lanes of its fast states, then those of its slow states. Set 7 needs no lane: its
+// fast state is always 0, and its slow state is that of set 3.
 constexpr size_t kLanes = 8;
 constexpr uint8_t kLaneSets[kLanes] = {0, 1, 2, 3, 4, 5, 6, 8};
-static_assert(kStepCurve[16] >> kEstimatorSets[7].fast_shift == 0 && kEstimatorSets[7].fast == 0 && kEstimatorSets[7].sum == 0 &&
-              kEstimatorSets[7].slow_shift == kEstimatorSets[3].slow_shift && kEstimatorSets[3].fast == 0 &&
-              kEstimatorSets[3].sum == 0);
+static_assert(kStepCurve[16] >> kEstimatorSets[7].fast_shift == 0 && kEstimatorSets[7].fast == 0 &&
+              kEstimatorSets[7].sum == 0 && kEstimatorSets[7].slow_shift == kEstimatorSets[3].slow_shift &&
+              kEstimatorSets[3].fast == 0 && kEstimatorSets[3].sum == 0);
 
 struct alignas(32) LaneTables {
-  uint8_t curve[16];  // the falling half of the step curve, above the constant that follows it, in units of 16
   uint16_t factor[2 * kLanes];
   uint16_t mask[2 * kLanes];
 };
 
 constexpr LaneTables make_lane_tables() {
   LaneTables t{};
-  for (size_t i = 0; i < 16; ++i) t.curve[i] = static_cast<uint8_t>((kStepCurve[i] - kStepCurve[16]) >> 4);
   for (size_t i = 0; i < kLanes; ++i) {
-    t.factor[i] = static_cast<uint16_t>(256 >> (kEstimatorSets[kLaneSets[i]].fast_shift - 4));
-    t.mask[i] = 0xFF00;
-    t.factor[kLanes + i] = static_cast<uint16_t>(16 >> (kEstimatorSets[kLaneSets[i]].slow_shift - 4));
-    t.mask[kLanes + i] = 0xFFF0;
+    t.factor[i] = fast_factor(kLaneSets[i]);
+    t.mask[i] = kFastMask;
+    t.factor[kLanes + i] = slow_factor(kLaneSets[i]);
+    t.mask[kLanes + i] = kSlowMask;
   }
   return t;
 }
@@ -94,13 +89,8 @@ struct Slot {
 // Advances the first kSlots slots by `count` bins. Side by side, they hide each other's latency.
 template <size_t kSlots>
 __attribute__((target("avx2"))) void advance(Slot* slots, size_t count) {
-  const __m256i curve = _mm256_broadcastsi128_si256(_mm_load_si128(reinterpret_cast<const __m128i*>(kLaneTables.curve)));
   const __m256i factor = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(kLaneTables.factor));
   const __m256i mask = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(kLaneTables.mask));
-  // Moves indexes -16 .. -1 to bytes that a shuffle looks up, others and the upper bytes to such that give 0.
-  const __m256i bias = _mm256_set1_epi16(static_cast<int16_t>(0x8080));
-  const __m256i last = _mm256_set1_epi16(15);  // index of the final 0 of the curve
-  const __m256i constant = _mm256_set1_epi16(kStepCurve[16] >> 4);
   alignas(32) int16_t lanes[2 * kLanes];
   __m256i state[kSlots];
   __m256i cost[kSlots];
@@ -125,11 +115,7 @@ __attribute__((target("avx2"))) void advance(Slot* slots, size_t count) {
       cost_7[k] += static_cast<uint32_t>(costs[static_cast<int16_t>(_mm256_extract_epi16(parts, kLanes + 3))]);
 
       const __m256i sign = _mm256_set1_epi16(static_cast<int16_t>(2 * static_cast<int>(bin) - 1));
-      const __m256i at = _mm256_srai_epi16(_mm256_sign_epi16(state[k], sign), 11);
-      const __m256i falling = _mm256_shuffle_epi8(curve, _mm256_add_epi16(at, bias));
-      const __m256i step = _mm256_add_epi16(falling, _mm256_andnot_si256(_mm256_cmpeq_epi16(at, last), constant));
-      const __m256i shifted = _mm256_and_si256(_mm256_mullo_epi16(step, factor), mask);
-      state[k] = _mm256_add_epi16(state[k], _mm256_sign_epi16(shifted, sign));
+      state[k] = adapted(state[k], sign, factor, mask);
     }
   }
   for (size_t k = 0; k < kSlots; ++k) {

@@ -14,7 +14,7 @@ namespace netpress {
 struct TensorCoding {
   Geometry geometry;
   bool second_edition = true;   // general_profile_idc 1
-  bool first_edition_1_0 = false;  // profile-0 payloads as NNCodec 1.0 writes them: one more listed context, early range restart
+  bool first_edition_1_0 = false;  // profile-0 payloads of NNCodec 1.0: one more listed context, early range restart
   bool dependent = false;       // dq_flag
   int unary_length = 11;        // cabac_unary_length_minus1 + 1
   bool has_parent = false;      // parent_node_id_present_flag

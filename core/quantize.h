@@ -25,11 +25,11 @@ int64_t quantize_uniform(const float* weights, int32_t* levels, const QuantizerS
 // Dependent quantisation by an 8-state trellis search; the levels lie on a path of the machine. As above.
 int64_t quantize_trellis(const float* weights, int32_t* levels, const QuantizerSettings& settings, int64_t qp);
 
-// Dependent quantisation with a rate term: the bins that the coder will code at this unary length, with their statistics
-// from the pass before. `passes` >= 1 searches follow the one without rate. `settings.lambda_scale` 1 is the slope of the
-// rate-distortion curve at high rates. Not what NNCodec decides; quantize_trellis() is.
-int64_t quantize_rd(const float* weights, int32_t* levels, const QuantizerSettings& settings, int64_t qp, int unary_length,
-                    int passes);
+// Dependent quantisation with a rate term: the bins that the coder will code at this unary length, with their
+// statistics from the pass before. `passes` >= 1 searches follow the one without rate. `settings.lambda_scale` 1 is the
+// slope of the rate-distortion curve at high rates. Not what NNCodec decides; quantize_trellis() is.
+int64_t quantize_rd(const float* weights, int32_t* levels, const QuantizerSettings& settings, int64_t qp,
+                    int unary_length, int passes);
 
 // value = f32(level) * f32(step); `values` may be the memory of `levels`.
 void dequantize_uniform(const int32_t* levels, void* values, int64_t count, float step);

@@ -148,8 +148,8 @@ void search(const float* weights, int32_t* levels, int64_t count, double recipro
 
 }  // namespace
 
-int64_t quantize_rd(const float* weights, int32_t* levels, const QuantizerSettings& settings, int64_t qp, int unary_length,
-                    int passes) {
+int64_t quantize_rd(const float* weights, int32_t* levels, const QuantizerSettings& settings, int64_t qp,
+                    int unary_length, int passes) {
   QuantizerSettings plain = settings;
   plain.lambda_scale = 0;
   const int64_t used = quantize_trellis(weights, levels, plain, qp);

@@ -72,7 +72,8 @@ bool search_rate_distortion(const float* weights, int32_t* levels, int64_t count
   const RateSearch search{scale.reciprocal, 32768.0 / lambda, settings.rate_unary_length};
   rate_forward(weights, count, search, cost, decisions.data());
   trace_back(weights, levels, count, scale.reciprocal, cheapest_state(cost), [&](int64_t i, unsigned state) {
-    const unsigned taken = decisions[static_cast<size_t>(i)] >> (2 * state) & 3;
+    const unsigned bits = decisions[static_cast<size_t>(i)] >> state;
+    const unsigned taken = (bits & 1) | (bits >> 7 & 2);
     return taken == kNoBranch ? Branch{0, kZeroKind} : kBranches[state][taken];
   });
   return true;

@@ -57,7 +57,8 @@ bool rate_distortion(const float* weights, int32_t* levels, const QuantizerSetti
         // The rate is that of the positive value; a magnitude of 2^31 has none and is never chosen.
         if (c > 2147483647) continue;
         const double error = a - static_cast<double>(c);
-        const double t = distortion_scale * (error * error) + static_cast<double>(rate.cost(static_cast<int32_t>(c), 0));
+        const uint64_t bits = rate.cost(static_cast<int32_t>(c), 0);
+        const double t = distortion_scale * (error * error) + static_cast<double>(bits);
         if (t < cost) {
           best = c;
           cost = t;

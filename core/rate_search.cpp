@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <cfloat>
-#include <cmath>
 #include <cstring>
 #include <vector>
 
@@ -13,41 +12,14 @@
 
 namespace netpress {
 
-namespace {
-
-// Distortion and integer of the candidates of a weight, by class.
-struct Candidates {
-  double distortion[5];
-  int32_t coded[5];
-};
-
-inline Candidates candidates_of(float weight, const RateSearch& search) {
-  Candidates c;
-  const bool negative = weight < 0;
-  const double original = std::fabs(search.reciprocal * weight);
-  const int64_t first = first_candidate(original);
-  for (int kind = 0; kind < 4; ++kind) {
-    const int64_t level = candidate(first, kind);
-    const double error = original - static_cast<double>(level);
-    const int32_t coded = static_cast<int32_t>((level + 1) >> 1);
-    c.distortion[kind] = search.distortion_scale * (error * error);
-    c.coded[kind] = negative ? -coded : coded;
-  }
-  c.distortion[kZeroKind] = search.distortion_scale * (original * original);
-  c.coded[kZeroKind] = 0;
-  return c;
-}
-
-}  // namespace
-
-// Two banks of eight models, each with its own contexts and neighbour. A model is advanced with the state that was reached
-// and the neighbour of two weights ago; byte identity needs exactly that.
+// Two banks of eight models, each with its own contexts and neighbour. A model is advanced with the state that was
+// reached and the neighbour of two weights ago; byte identity needs exactly that.
 void rate_forward_plain(const float* weights, int64_t count, const RateSearch& search, double* cost,
                         uint16_t* decisions) {
   std::vector<RateModel> previous(8, RateModel(search.unary_length));
   std::vector<RateModel> current = previous;
   for (int64_t i = 0; i < count; ++i) {
-    const Candidates c = candidates_of(weights[i], search);
+    const RateCandidates c = rate_candidates(weights[i], search);
     double next[8];
     unsigned decision = 0;
     for (unsigned t = 0; t < 8; ++t) {
@@ -63,7 +35,7 @@ void rate_forward_plain(const float* weights, int64_t count, const RateSearch& s
         }
       }
       next[t] = best;
-      decision |= taken << (2 * t);
+      decision |= ((taken & 1) | (taken >> 1) << 8) << t;
       const Branch branch = taken == kNoBranch ? Branch{0, kZeroKind} : kBranches[t][taken];
       current[t].copy_contexts(previous[branch.source]);
       current[t].advance(c.coded[branch.kind], t);
@@ -198,13 +170,14 @@ class Survivors {
 
 }  // namespace
 
-void rate_forward(const float* weights, int64_t count, const RateSearch& search, double* cost, uint16_t* decisions) {
+void rate_forward_portable(const float* weights, int64_t count, const RateSearch& search, double* cost,
+                           uint16_t* decisions) {
   Survivors survivors(search.unary_length);
   // Neighbour of each state, as a ternary context: of the weight before, and of the one before that.
   unsigned neighbours[8] = {};
   unsigned older[8] = {};
   for (int64_t i = 0; i < count; ++i) {
-    const Candidates c = candidates_of(weights[i], search);
+    const RateCandidates c = rate_candidates(weights[i], search);
     const bool negative = weights[i] < 0;
     double total[8][5];
     for (unsigned s = 0; s < 8; ++s) {
@@ -227,7 +200,7 @@ void rate_forward(const float* weights, int64_t count, const RateSearch& search,
         best = candidate < best ? candidate : best;
       }
       cost[t] = best;
-      decision |= taken << (2 * t);
+      decision |= ((taken & 1) | (taken >> 1) << 8) << t;
       const Branch branch = taken == kNoBranch ? Branch{0, kZeroKind} : kBranches[t][taken];
       survivors.advance(branch.source, t, older[t], c.coded[branch.kind]);
       older[t] = static_cast<unsigned>(ternary_context(c.coded[branch.kind]));
@@ -236,6 +209,14 @@ void rate_forward(const float* weights, int64_t count, const RateSearch& search,
     survivors.swap();
     decisions[i] = static_cast<uint16_t>(decision);
   }
+}
+
+void rate_forward(const float* weights, int64_t count, const RateSearch& search, double* cost, uint16_t* decisions) {
+#if defined(__x86_64__)
+  static const bool has_avx2 = __builtin_cpu_supports("avx2");
+  if (has_avx2) return rate_forward_avx2(weights, count, search, cost, decisions);
+#endif
+  rate_forward_portable(weights, count, search, cost, decisions);
 }
 
 }  // namespace netpress

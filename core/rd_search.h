@@ -6,8 +6,8 @@
 
 namespace netpress {
 
-// What an integer costs, in units of squared steps (bits times lambda). The neighbour class is that of the coded integer
-// before: 0 zero, 1 negative, 2 positive.
+// What an integer costs, in units of squared steps (bits times lambda). The neighbour class is that of the coded
+// integer before: 0 zero, 1 negative, 2 positive.
 struct FrozenRates {
   static constexpr int kMagnitudes = 256;
   float zero[3][8];             // by neighbour class and state

@@ -14,7 +14,9 @@ class ScanOrdered {
   ScanOrdered(const float* weights, const Geometry& geometry) : data_(weights), geometry_(geometry) {
     if (geometry.scan_order == 0) return;
     copy_.reserve(static_cast<size_t>(geometry.size()));
-    for_each_segment(geometry, [&](const Segment& s) { copy_.insert(copy_.end(), weights + s.begin, weights + s.end); });
+    for_each_segment(geometry, [&](const Segment& s) {
+      copy_.insert(copy_.end(), weights + s.begin, weights + s.end);
+    });
     data_ = copy_.data();
   }
   const float* data() const { return data_; }

@@ -11,6 +11,7 @@ from typing import TypeVar
 __all__ = ["Progress", "ordered_map"]
 
 _VALUES_AHEAD = 1 << 24
+_ITEMS_AHEAD = 32  # per worker; with four, workers would stand idle behind a large item that small ones follow
 
 Progress = Callable[[int, int, str], None]
 """Called with values done, values in all, and the name of the tensor just finished."""
@@ -33,7 +34,7 @@ def ordered_map(
         items: taken one by one, as workers need them.
         executor: any :class:`concurrent.futures.Executor`; None makes a pool of threads for this call, as many as there
             are cores (the environment variable ``NETPRESS_THREADS`` sets another number).
-        size: number of values in an item. Items are taken ahead up to four per worker, but no more than one per worker
+        size: number of values in an item. Items are taken ahead up to 32 per worker, but no more than one per worker
             once they hold 2**24 values together, so that large items do not pile up in memory.
 
     An exception of ``function`` is raised at its place; what was not started yet is cancelled.
@@ -52,7 +53,7 @@ def ordered_map(
             pending.append((pool.submit(function, item), weight))
             values += weight
             del item
-            while len(pending) >= 4 * workers or (values > _VALUES_AHEAD and len(pending) > workers):
+            while len(pending) >= _ITEMS_AHEAD * workers or (values > _VALUES_AHEAD and len(pending) > workers):
                 future, weight = pending.popleft()
                 values -= weight
                 yield future.result()
