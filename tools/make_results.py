@@ -68,7 +68,7 @@ def first_screen() -> str:
             START,
             sizes_table(sizes),
             "",
-            f"Bytes at the same settings in the same run; smaller in {smaller} of {len(sizes)} runs on {models} models.",
+            f"Bytes at the same settings in one run; smaller in {smaller} of {len(sizes)} runs on {models} models.",
             "At coarse steps a part of that is a slightly larger weight error, which [the results](docs/results/README.md)",
             "show beside each size. NNCodec decodes every one of these streams to the same floats. The digits network of",
             f"the demo goes from {kilobytes(floats['bytes'])} to {kilobytes(small['bytes'])} at qp -32, "
