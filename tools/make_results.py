@@ -69,10 +69,11 @@ def first_screen() -> str:
             sizes_table(sizes),
             "",
             f"Bytes at the same settings in one run; smaller in {smaller} of {len(sizes)} runs on {models} models.",
-            "At coarse steps a part of that is a slightly larger weight error, which [the results](docs/results/README.md)",
-            "show beside each size. NNCodec decodes every one of these streams to the same floats. The digits network of",
-            f"the demo goes from {kilobytes(floats['bytes'])} to {kilobytes(small['bytes'])} at qp -32, "
-            f"its accuracy from {100 * floats['accuracy']:.2f} % to {100 * small['accuracy']:.2f} %.",
+            "At coarse steps a part of that is a slightly larger weight error: the",
+            "[results](docs/results/README.md) show it beside each size. NNCodec decodes every one of these streams to",
+            f"the same floats. The digits network of the demo goes from {kilobytes(floats['bytes'])} to "
+            f"{kilobytes(small['bytes'])} at qp -32, its accuracy",
+            f"from {100 * floats['accuracy']:.2f} % to {100 * small['accuracy']:.2f} %.",
             END,
         ]
     )
