@@ -33,6 +33,7 @@ from netpress.bitstream import (
     Unit,
     UnitReader,
     UnitWriter,
+    scan_units,
 )
 
 __all__ = ["ATTACKS", "Attack"]
@@ -102,6 +103,19 @@ def raw_unit(unit_type: int, body: bytes, *, size: int | None = None) -> bytes:
 def matrix() -> Unit:
     """The data unit of the honest matrix."""
     return next(u for u in UnitReader(_HONEST) if isinstance(u.content, DataUnit) and u.content.name == "w")
+
+
+def matrix_in_parts(count: int) -> tuple[bytes, list[bytes]]:
+    """The head of a stream, and the data unit of the honest matrix as partial units."""
+    sink = io.BytesIO()
+    writer = UnitWriter(sink)
+    for content in (Start(), ModelParameterSet(), Topology()):
+        writer.write(content)
+    head = sink.getvalue()
+    unit = matrix()
+    writer.write(unit.content, bytes(unit.payload), partial_data_counter=count - 1)
+    data = sink.getvalue()[len(head) :]
+    return head, [data[part.offset : part.end] for part in scan_units(data)]
 
 
 def record(**content: Any) -> bytes:
@@ -275,32 +289,15 @@ def payload_of_random_bits() -> bytes:
 @attack(netpress.InvalidBitstream)
 def partial_units_out_of_order() -> bytes:
     """Parts of a unit in the wrong order are strung together to another unit."""
-    unit = matrix()
-    sink = io.BytesIO()
-    writer = UnitWriter(sink)
-    for content in (Start(), ModelParameterSet(), Topology()):
-        writer.write(content)
-    writer.write(unit.content, bytes(unit.payload), partial_data_counter=2)
-    data = sink.getvalue()
-    parts, position = [], 18
-    while position < len(data):
-        size = int.from_bytes(data[position : position + 2], "big")
-        parts.append(data[position : position + size])
-        position += size
-    return data[:18] + parts[1] + parts[0] + parts[2]
+    head, parts = matrix_in_parts(3)
+    return head + parts[1] + parts[0] + parts[2]
 
 
 @attack(netpress.InvalidBitstream)
 def partial_unit_without_its_end() -> bytes:
     """The last part never comes: a reader that waits for it keeps everything in memory."""
-    unit = matrix()
-    sink = io.BytesIO()
-    writer = UnitWriter(sink)
-    for content in (Start(), ModelParameterSet(), Topology()):
-        writer.write(content)
-    writer.write(unit.content, bytes(unit.payload), partial_data_counter=3)
-    data = sink.getvalue()
-    return data[: -int.from_bytes(data[18:20], "big")]
+    head, parts = matrix_in_parts(4)
+    return head + b"".join(parts[:-1])
 
 
 @attack(netpress.InvalidBitstream)

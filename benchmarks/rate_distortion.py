@@ -4,6 +4,7 @@
 
 Gaussian and Laplace weights of unit variance, several qps; for each the bits per weight, and the difference to what the
 plain trellis (NNCodec's default) needs for the same error, interpolated between its qps.
+"0 passes" is NNCodec's own search with a rate.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ from netpress.quantize.step_size import step_size
 QPS = (-7, -3, 0, 3)
 
 
-def measure(weights: Any, qp: int, lambda_scale: float, passes: int) -> tuple[float, float]:
+def measure(weights: Any, qp: int, lambda_scale: float, passes: int, reference: bool = False) -> tuple[float, float]:
     """Bits per weight and mean squared error in dB."""
     levels, _ = quantize(
-        weights, qp=qp, qp_density=2, dependent=True, lambda_scale=lambda_scale, reference=False, passes=passes
+        weights, qp=qp, qp_density=2, dependent=True, lambda_scale=lambda_scale, reference=reference, passes=passes
     )
     payload, _ = encode_payload([CodedLevels(levels, levels.shape, qp)], qp_density=2, dependent=True, unary_length=11)
     values = np.empty(levels.size, np.float32)
@@ -49,9 +50,9 @@ def main() -> None:
         weights = source.astype(np.float32)
         curve = [measure(weights, qp, 0, 1) for qp in range(-12, 14)]
         bits, errors = np.array([c[0] for c in curve]), np.array([c[1] for c in curve])
-        for lambda_scale, passes in ((0.25, 1), (0.5, 1), (1.0, 1), (1.0, 2)):
+        for lambda_scale, passes in ((0.25, 1), (0.5, 1), (1.0, 1), (1.0, 2), (1.0, 0)):
             for qp in QPS:
-                rate, error = measure(weights, qp, lambda_scale, passes)
+                rate, error = measure(weights, qp, lambda_scale, passes, reference=passes == 0)
                 same = float(np.interp(error, errors, bits))
                 row = {"source": name, "lambda_scale": lambda_scale, "passes": passes, "qp": qp, "bits": rate}
                 rows.append({**row, "difference": rate / same - 1})

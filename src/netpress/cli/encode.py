@@ -52,7 +52,7 @@ def encode(
     qp: Annotated[
         int | None,
         typer.Option(
-            help="Quality: lower is finer, and four less halve the steps (default: chosen for no visible loss).",
+            help="Quality: lower is finer, and four less halve the steps (default: fine, and chosen for each tensor).",
             rich_help_panel=_QUALITY,
             show_default=False,
         ),

@@ -17,7 +17,7 @@ from netpress.formats.source import Entry, LazyTensors, Source, check_dtype, che
 
 __all__ = ["open_file", "write"]
 
-_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, RuntimeError)
+_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError)
 """What zipfile and numpy raise on archives that are damaged, encrypted or of an unknown compression."""
 
 
