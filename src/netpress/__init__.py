@@ -24,7 +24,9 @@ from netpress.errors import (
 )
 from netpress.limits import DecodeLimits
 from netpress.parameters import Block, ParameterKind
+from netpress.quantize.tensor import QuantizedTensor
 from netpress.stream import Stream, StreamInfo, TensorInfo
+from netpress.task import Scores, Task
 
 __all__ = [
     "BaseMismatch",
@@ -40,8 +42,11 @@ __all__ = [
     "NetpressError",
     "NetpressWarning",
     "ParameterKind",
+    "QuantizedTensor",
+    "Scores",
     "Stream",
     "StreamInfo",
+    "Task",
     "TensorInfo",
     "UnsupportedBitstream",
     "__version__",

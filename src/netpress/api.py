@@ -14,12 +14,13 @@ import numpy.typing as npt
 from netpress.config import EncodeConfig
 from netpress.decoder import Decoder
 from netpress.encoder import Encoder
-from netpress.errors import InvalidBitstream
+from netpress.errors import InvalidBitstream, InvalidConfig
 from netpress.files import atomic_writer
 from netpress.formats import open_source
 from netpress.index import BytesLike, index_stream
 from netpress.limits import DecodeLimits
 from netpress.parallel import Progress
+from netpress.quantize.tensor import QuantizedTensor
 from netpress.record import Record
 from netpress.restore import outputs_of, reconstructed_outputs
 from netpress.stream import Stream, open_stream
@@ -35,6 +36,7 @@ def encode(
     config: EncodeConfig | None = None,
     *,
     base: Any = None,
+    quantized: Mapping[str, QuantizedTensor] | None = None,
     executor: Executor | None = None,
     progress: Progress | None = None,
     **options: Any,
@@ -46,6 +48,8 @@ def encode(
             :func:`netpress.formats.open_source`.
         config: settings; None for the defaults, which lose nothing visible.
         base: the model that the receiver holds already, in the same forms: only the difference is coded.
+        quantized: integers of tensors that are quantised already, by name; the others are quantised as the settings
+            say. Not with ``base``.
         executor: runs the tensors, e.g. of a Dask client; None uses all cores with threads.
         progress: called with values done, values in all and the name of the tensor just finished.
         **options: fields of :class:`EncodeConfig`; they overrule ``config``.
@@ -64,7 +68,7 @@ def encode(
         (64, 64)
     """
     sink = io.BytesIO()
-    _encode_to(sink, source, config, base, executor, progress, options)
+    _encode_to(sink, source, config, base, quantized, executor, progress, options)
     return sink.getvalue()
 
 
@@ -73,6 +77,7 @@ def _encode_to(
     source: Any,
     config: EncodeConfig | None,
     base: Any,
+    quantized: Mapping[str, QuantizedTensor] | None,
     executor: Executor | None,
     progress: Progress | None,
     options: Mapping[str, Any],
@@ -82,8 +87,10 @@ def _encode_to(
         config = config.replace(**options)
     with open_source(source) as model:
         if base is None:
-            Encoder(config).encode_to(sink, model, executor=executor, progress=progress)
+            Encoder(config).encode_to(sink, model, executor=executor, progress=progress, quantized=quantized)
             return
+        if quantized:
+            raise InvalidConfig("an update is quantised here: its differences depend on the base")
         with open_source(base) as old:
             difference = make_difference(model, read_model(old))
         record = Record(base=difference.base, removed=list(difference.removed))
@@ -151,6 +158,7 @@ def save(
     config: EncodeConfig | None = None,
     *,
     base: Any = None,
+    quantized: Mapping[str, QuantizedTensor] | None = None,
     executor: Executor | None = None,
     progress: Progress | None = None,
     **options: Any,
@@ -172,7 +180,7 @@ def save(
     if config.checksums is None and config.can_carry_record:
         config = config.replace(checksums=True)
     with atomic_writer(path) as file:
-        _encode_to(file, source, config, base, executor, progress, options)
+        _encode_to(file, source, config, base, quantized, executor, progress, options)
         return file.tell()
 
 

@@ -6,14 +6,15 @@ Source: ISO/IEC 15938-17, order of units; encoder pipeline of the coding tools.
 from __future__ import annotations
 
 import io
-from collections.abc import Collection, Iterator
+import math
+from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import Executor
 from typing import Any
 
 from netpress.bitstream import ByteSink, ModelParameterSet, Start, Topology, UnitWriter
 from netpress.bitstream.units import Content
 from netpress.config import DEFAULT_NONWEIGHT_QP, EncodeConfig
-from netpress.errors import InvalidConfig
+from netpress.errors import InvalidConfig, InvalidModel
 from netpress.formats import open_source
 from netpress.integrity import ChecksumWriter
 from netpress.model import PreparedModel, StreamUnit, prepare_model
@@ -21,6 +22,7 @@ from netpress.parallel import Progress, ordered_map
 from netpress.parameters import ParameterKind
 from netpress.quantize.assign import assign_qps, automatic_qps, bit_depth_qps, check_qps, mean_weight_size
 from netpress.quantize.step_size import qp_range
+from netpress.quantize.tensor import QuantizedTensor
 from netpress.record import Record
 from netpress.unit_coder import CodedUnit, UnitJob, UnitTensor, code_unit
 from netpress.updates.state import UpdateState
@@ -54,6 +56,7 @@ class Encoder:
         executor: Executor | None = None,
         progress: Progress | None = None,
         update: bool | None = None,
+        quantized: Mapping[str, QuantizedTensor] | None = None,
     ) -> bytes:
         """Return the stream of a model, or of a difference if the settings say so.
 
@@ -62,13 +65,14 @@ class Encoder:
             executor: runs the tensors; None uses all cores with threads.
             progress: called after each tensor.
             update: whether the stream counts in the parameter update tree; None: if the settings say ``differences``.
+            quantized: integers of tensors that are quantised already, by name.
 
         Raises:
             InvalidModel: a tensor cannot be coded; names it.
             InvalidConfig: a qp does not fit.
         """
         sink = io.BytesIO()
-        self.encode_to(sink, source, executor=executor, progress=progress, update=update)
+        self.encode_to(sink, source, executor=executor, progress=progress, update=update, quantized=quantized)
         return sink.getvalue()
 
     def encode_to(
@@ -82,17 +86,20 @@ class Encoder:
         base: Record | None = None,
         complete: Collection[str] = (),
         spreads: Any = None,
+        quantized: Mapping[str, QuantizedTensor] | None = None,
     ) -> None:
         """Write the stream of a model to ``sink``, unit by unit; see :meth:`encode`.
 
         For an update, ``base`` is what its record says about the base model, ``complete`` names the tensors that are
         new values, and ``spreads`` is the new model, whose spread decides on the steps if no qp is given.
+        ``quantized`` holds the integers of tensors that are quantised already, by the name in the source.
         """
         update = self.config.differences if update is None else update
         prepared = prepare_model(open_source(source), self.config)
         sums = ChecksumWriter(sink) if self.config.checksums else None
         writer = UnitWriter(sink if sums is None else sums)
-        coded = self._code(prepared, update, executor, progress, spreads)
+        given = _stream_named(quantized or {}, prepared)
+        coded = self._code(prepared, given, update, executor, progress, spreads)
         if not self.config.signals_parents:
             names = [p.name for p in prepared.parameters]
             self._write_parameter_sets(writer, sums, prepared.record(names))
@@ -123,6 +130,7 @@ class Encoder:
     def _code(
         self,
         prepared: PreparedModel,
+        given: Mapping[str, QuantizedTensor],
         update: bool,
         executor: Executor | None,
         progress: Progress | None,
@@ -133,7 +141,7 @@ class Encoder:
         qps = self._qps(prepared, config, spreads)
         mean = mean_weight_size(prepared.parameters)
         # Made as the workers take them, so that only the tensors under way are in memory.
-        jobs = (self._job(unit, config, qps, update, mean) for unit in prepared.units)
+        jobs = (self._job(unit, config, qps, given, update, mean) for unit in prepared.units)
         total = sum(p.size for p in prepared.parameters)
         done = 0
         results = ordered_map(code_unit, jobs, executor=executor, size=lambda job: job.size)
@@ -176,7 +184,13 @@ class Encoder:
             self.state.update(name, levels, unit.header.parameter_id, in_update=self.config.differences)
 
     def _job(
-        self, unit: StreamUnit, config: EncodeConfig, qps: dict[str, int | None], update: bool, mean: float
+        self,
+        unit: StreamUnit,
+        config: EncodeConfig,
+        qps: dict[str, int | None],
+        given: Mapping[str, QuantizedTensor],
+        update: bool,
+        mean: float,
     ) -> UnitJob:
         state = self.state
         tensors = [
@@ -189,6 +203,7 @@ class Encoder:
                 qps[p.name],
                 base=state.levels.get(p.name) if config.tca else None,
                 history=state.histories.get(p.name) if config.hdsp else None,
+                quantized=given.get(p.name),
             )
             for role, p in unit.members
         ]
@@ -242,6 +257,25 @@ class Encoder:
         return automatic_qps(
             new.parameters, qp_density=config.qp_density, dependent=config.use_dq, base_qp=config.base_qp
         )
+
+
+def _stream_named(quantized: Mapping[str, QuantizedTensor], prepared: PreparedModel) -> dict[str, QuantizedTensor]:
+    """Return the given integers by the name that their tensor has in the stream."""
+    given = {}
+    for parameter in prepared.parameters:
+        name = prepared.original_name(parameter.name)
+        if name not in quantized:
+            continue
+        given[parameter.name] = quantized[name]
+        if parameter.is_integer:
+            raise InvalidModel("an integer tensor is coded without loss; it cannot be given quantised", tensor=name)
+        if math.prod(parameter.shape) != given[parameter.name].levels.size:
+            shape = given[parameter.name].levels.shape
+            raise InvalidModel(f"quantised levels of shape {shape} do not fit shape {parameter.shape}", tensor=name)
+    unknown = set(quantized) - {prepared.original_name(name) for name in given}
+    if unknown:
+        raise InvalidModel("was given quantised, but the model does not have it", tensor=min(unknown))
+    return given
 
 
 def _decomposed(prepared: PreparedModel) -> dict[str, tuple[str, str]]:

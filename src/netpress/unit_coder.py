@@ -27,6 +27,7 @@ from netpress.quantize.assign import automatic_qp, clip_levels
 from netpress.quantize.codebook import codebook_header_bits, codebook_levels, reference_prefers_codebook
 from netpress.quantize.levels import quantize
 from netpress.quantize.step_size import qp_range
+from netpress.quantize.tensor import QuantizedTensor
 
 __all__ = ["CodedUnit", "UnitJob", "UnitTensor", "code_unit"]
 
@@ -37,8 +38,8 @@ Levels = npt.NDArray[np.int32]
 class UnitTensor:
     """One tensor of a data unit to be coded, float32 or int32. A qp of None is chosen from the values.
 
-    ``levels`` replaces quantisation where the integers are known already: with ``qp``, ``dependent`` and ``codebook``
-    as they are to be coded. ``base`` and ``history`` come from the updates before.
+    ``quantized`` holds the integers where they are chosen already. ``levels`` are the very integers to code, with
+    ``qp``, ``dependent`` and ``codebook``. ``base`` and ``history`` come from the updates before.
     """
 
     name: str
@@ -52,6 +53,7 @@ class UnitTensor:
     levels: Levels | None = None
     codebook: Codebook | None = None
     dependent: bool | None = None
+    quantized: QuantizedTensor | None = None
 
     @property
     def is_integer(self) -> bool:
@@ -119,8 +121,12 @@ def code_unit(job: UnitJob) -> list[CodedUnit]:
     """
     if job.tensors[0].name in job.config.raw_float and not job.is_block and not job.tensors[0].is_integer:
         return [_raw(job)]
+    given = [tensor.quantized for tensor in job.tensors if tensor.quantized is not None]
+    if given and job.config.use_dq and not all(tensor.dependent for tensor in given):
+        # One flag says for all members of a block how they are quantised.
+        job = dataclasses.replace(job, config=job.config.replace(use_dq=False))
     for tensor in job.tensors:
-        if tensor.qp is None:
+        if tensor.qp is None and tensor.quantized is None:
             tensor.qp = _chosen_qp(tensor, job)
     members = [_quantized(tensor, job.config) for tensor in job.tensors]
     if not job.is_block or _fit_one_unit(members):
@@ -168,11 +174,32 @@ def _quantized(tensor: UnitTensor, config: EncodeConfig) -> _Quantized:
         return _Quantized(tensor, tensor.value.astype(np.int32, copy=False), None, False, None)
     if tensor.levels is not None:
         return _Quantized(tensor, tensor.levels, tensor.qp, bool(tensor.dependent), tensor.codebook)
+    if tensor.quantized is not None:
+        return _as_given(tensor, tensor.quantized, config)
     mode = config.uses_codebooks
     if mode and tensor.value.size:
         return _with_codebook(tensor, config, always=mode == 1)
     levels, qp = _uniform(tensor, config, tensor.qp or 0, config.use_dq)
     return _Quantized(tensor, levels, qp, config.use_dq, None)
+
+
+def _as_given(tensor: UnitTensor, given: QuantizedTensor, config: EncodeConfig) -> _Quantized:
+    low, high = qp_range(config.qp_density, config.base_qp)
+    if not low <= given.qp <= high:
+        raise InvalidConfig(f"tensor {tensor.name!r}: qp {given.qp} is outside {low}..{high}")
+    levels = np.ascontiguousarray(given.levels).reshape(tensor.value.shape)
+    plain = _Quantized(tensor, levels, given.qp, given.dependent, None)
+    if given.dependent or given.codebook is False or not levels.size:
+        return plain
+    candidate = codebook_levels(levels, config.main_unary_length_minus1, first_edition_1_0=False, search=False)
+    listed = _Quantized(tensor, candidate.levels, given.qp, False, candidate.codebook)
+    return listed if given.codebook else _smaller(plain, listed, config)
+
+
+def _smaller(plain: _Quantized, listed: _Quantized, config: EncodeConfig) -> _Quantized:
+    trial = UnitJob([plain.tensor], config)
+    sizes = [_bytes(_coded([method], trial, block=False)) for method in (plain, listed)]
+    return listed if sizes[1] < sizes[0] else plain
 
 
 def _uniform(tensor: UnitTensor, config: EncodeConfig, qp: int, dependent: bool) -> tuple[Levels, int]:
@@ -231,9 +258,7 @@ def _with_codebook(tensor: UnitTensor, config: EncodeConfig, *, always: bool) ->
             search=_search(config),
         )
         return chosen if prefers else plain
-    trial = UnitJob([tensor], config)
-    sizes = [_bytes(_coded([method], trial, block=False)) for method in (plain, chosen)]
-    return chosen if sizes[1] < sizes[0] else plain
+    return _smaller(plain, chosen, config)
 
 
 def _bytes(unit: CodedUnit) -> int:
