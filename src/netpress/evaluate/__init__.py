@@ -1,0 +1,16 @@
+"""Networks with their data and their measure of quality, to find what compression does to them.
+
+A task is asked for by name and finds its weights and data in a folder:
+
+    task = netpress.evaluate.load("cifar10-resnet20", data="corpus")
+    print(task.scores(task.model()).value, task.unit)
+
+Tasks are entry points of the group ``netpress.tasks``, so that other packages can add theirs. What the tasks of
+netpress need is installed by ``pip install netpress[evaluate]``; importing this package loads none of it.
+"""
+
+from __future__ import annotations
+
+from netpress.evaluate.registry import load, tasks
+
+__all__ = ["load", "tasks"]

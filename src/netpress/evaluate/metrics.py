@@ -1,0 +1,25 @@
+"""Measures of quality."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+__all__ = ["entropy_bits", "psnr"]
+
+
+def psnr(image: Tensor, reference: Tensor, peak: float = 255) -> float:
+    """Return the peak signal-to-noise ratio in dB; infinite if the images are the same."""
+    error = torch.mean((image.double() - reference.double()) ** 2).item()
+    return math.inf if error == 0 else 10 * math.log10(peak**2 / error)
+
+
+def entropy_bits(values: npt.NDArray[Any]) -> float:
+    """Return the zero-order entropy of all the values together, in bits: their count times the entropy of one."""
+    _, counts = np.unique(values, return_counts=True)
+    return float(-np.sum(counts * np.log2(counts / counts.sum())))

@@ -1,0 +1,98 @@
+"""Tasks by name: entry points of installed packages, and functions in files of the user."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import os
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any
+
+from netpress import InvalidConfig, Task
+
+__all__ = ["GROUP", "load", "tasks"]
+
+GROUP = "netpress.tasks"
+"""Group of the entry points. Each names a Task, or a function that returns one and may take ``data``."""
+
+
+def tasks() -> list[str]:
+    """Return the names of the installed tasks, sorted.
+
+    Example:
+        >>> "cifar10-resnet20" in tasks()
+        True
+    """
+    return sorted({entry.name for entry in entry_points(group=GROUP)})
+
+
+def load(name: str, data: str | os.PathLike[str] | None = None, **options: Any) -> Task:
+    """Return a task.
+
+    Args:
+        name: one of :func:`tasks`, or ``"my_file.py:attribute"``: a :class:`Task` in a Python file, or a function
+            that returns one. The file is executed.
+        data: the folder with the weights and the data of all tasks, one folder for each family of tasks. A task that
+            needs it and misses something says which files it wants.
+        options: further arguments of the function of the task. All tasks of netpress that have test samples take
+            ``limit``: how many of them to evaluate; a fixed random choice, so that a quick run is still fair.
+
+    Raises:
+        InvalidConfig: there is no such task or option, or data is missing.
+        ImportError: a library that the task needs is not installed.
+    """
+    target, where = _target(name)
+    if isinstance(target, Task):
+        if data is not None or options:
+            raise InvalidConfig(f"task {name!r} is complete; it takes neither data nor options")
+        return target
+    if not callable(target):
+        raise InvalidConfig(f"{where} is {type(target).__name__}, neither a Task nor a function that returns one")
+    task = target(**_arguments(name, target, data, options))
+    if not isinstance(task, Task):
+        raise InvalidConfig(f"{where} returned {type(task).__name__}, not a Task")
+    return task
+
+
+def _target(name: str) -> tuple[Any, str]:
+    """The object behind a name, and words for where it comes from."""
+    path, separator, attribute = name.rpartition(":")
+    if separator and path.endswith(".py"):
+        return _attribute_of_file(Path(path), attribute), f"{attribute} in {path}"
+    found: list[EntryPoint] = [entry for entry in entry_points(group=GROUP) if entry.name == name]
+    if not found:
+        known = ", ".join(tasks()) or "none is installed"
+        raise InvalidConfig(f"there is no task {name!r}; tasks are {known}, or my_file.py:attribute")
+    if len({entry.value for entry in found}) > 1:
+        values = " and ".join(entry.value for entry in found)
+        raise InvalidConfig(f"several packages have a task {name!r}: {values}")
+    return found[0].load(), found[0].value
+
+
+def _attribute_of_file(path: Path, attribute: str) -> Any:
+    if not path.is_file():
+        raise InvalidConfig(f"there is no file {path} with a task {attribute!r}")
+    specification = importlib.util.spec_from_file_location(path.stem, path)
+    assert specification is not None  # a path that ends in .py has a loader
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    try:
+        return getattr(module, attribute)
+    except AttributeError:
+        raise InvalidConfig(f"{path} has no {attribute!r}") from None
+
+
+def _arguments(name: str, function: Any, data: Any, options: dict[str, Any]) -> dict[str, Any]:
+    """Match what the user gave against what the function of a task takes."""
+    parameters = inspect.signature(function).parameters
+    takes_all = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
+    given = dict(options) if data is None else {"data": Path(data), **options}
+    unknown = [] if takes_all else [option for option in given if option not in parameters]
+    if unknown:
+        known = ", ".join(parameters) or "none"
+        raise InvalidConfig(f"task {name!r} does not take {', '.join(unknown)}; its options are: {known}")
+    if "data" in parameters and parameters["data"].default is inspect.Parameter.empty and data is None:
+        raise InvalidConfig(f"task {name!r} needs data: the folder that holds its weights and data")
+    return given

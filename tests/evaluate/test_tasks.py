@@ -1,0 +1,146 @@
+"""Every task: its float network does what was stated, and its batches are what the rest of netpress expects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+from corpus import CORPUS, STATED, Stated, needs_corpus
+
+import netpress.evaluate
+from netpress import Task
+
+torch = pytest.importorskip("torch")
+pytestmark = needs_corpus
+
+NAMES = [stated.task for stated in STATED]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Small batches are slower on several threads, above all beside other processes."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def quick() -> Any:
+    """A task with few samples to evaluate, by name; loaded once."""
+    loaded: dict[str, Task] = {}
+
+    def get(name: str) -> Task:
+        if name not in loaded:
+            limit = next(stated.limit for stated in STATED if stated.task == name)
+            loaded[name] = netpress.evaluate.load(name, CORPUS, limit=limit)
+        return loaded[name]
+
+    return get
+
+
+@pytest.mark.parametrize(
+    "stated",
+    [pytest.param(stated, id=stated.task, marks=[pytest.mark.slow] if stated.slow else []) for stated in STATED],
+)
+def test_float_metric(stated: Stated) -> None:
+    task = netpress.evaluate.load(stated.task, CORPUS, **stated.options)
+    assert task.model is not None
+    assert task.scores(task.model()).value == pytest.approx(stated.value, abs=stated.tolerance)
+
+
+def test_every_task_is_tested() -> None:
+    ours = {name for name in netpress.evaluate.tasks() if not name.startswith("test-")}
+    assert ours == set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_limited_evaluation(name: str, quick: Any) -> None:
+    """Few samples give a score for each, the same twice; any choice of rows has a value."""
+    task = quick(name)
+    module = task.model()
+    scores = task.scores(module)
+    assert len(scores.samples) == next(stated.limit for stated in STATED if stated.task == name)
+    assert np.isfinite(scores.value)
+    assert np.array_equal(scores.samples, task.scores(module).samples)
+    assert np.isfinite(scores.aggregate(scores.samples[[0, 0, 1]]))
+    assert not module.training
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_a_damaged_network_scores_worse(name: str, quick: Any) -> None:
+    """The metric follows the weights: with as much noise as signal in them it falls."""
+    task = quick(name)
+    module = task.model()
+    before = task.scores(module).value
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            if parameter.dim() > 1:
+                parameter += parameter.std() * torch.randn(parameter.shape, generator=generator)
+    after = task.scores(module).value
+    assert after < before if task.direction == "max" else after != before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_inputs(name: str, quick: Any) -> None:
+    """Calibration takes 200 to 1100 samples, always the same ones, and none of them is evaluated."""
+    task = quick(name)
+    calibration = rows(task.batches("calibration"))
+    evaluation = rows(task.batches("evaluation"))
+    assert 200 <= len(calibration) <= 1100
+    assert calibration == rows(task.batches("calibration"))
+    assert evaluation == rows(task.batches("evaluation"))
+    assert not set(calibration) & set(evaluation)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_output(name: str, quick: Any) -> None:
+    task = quick(name)
+    module = task.model()
+    with torch.no_grad():
+        for which in ("calibration", "evaluation"):
+            output = task.output(module, next(iter(task.batches(which))))
+            assert torch.isfinite(output).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_training(name: str, quick: Any) -> None:
+    """A loss reaches the parameters; epochs differ, and start anew when asked for again."""
+    task = quick(name)
+    module = task.model().train()
+    batches = task.batches("train")
+    first, second, again = first_of(batches), first_of(batches), first_of(task.batches("train"))
+    assert rows([first]) != rows([second])
+    assert rows([first]) == rows([again])
+    loss = task.loss(module, first) if task.loss is not None else task.output(module, first).square().mean()
+    loss.backward()
+    reached = [parameter.grad is not None and bool(parameter.grad.any()) for parameter in module.parameters()]
+    assert sum(reached) > 0.8 * len(reached)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_description(name: str, quick: Any) -> None:
+    task = quick(name)
+    assert task.name == name
+    assert {"use case", "network", "layers", "data", "source", "licence"} <= set(task.description)
+
+
+def first_of(batches: Any) -> Any:
+    return next(iter(batches))
+
+
+def rows(batches: Any) -> list[bytes]:
+    """The bytes of each sample of the inputs of batches."""
+    found: list[bytes] = []
+    for batch in batches:
+        tensors = list(batch.values()) if isinstance(batch, Mapping) else [netpress.task.inputs_of(batch)]
+        for sample in zip(*tensors, strict=True):
+            found.append(b"".join(part.contiguous().numpy().tobytes() for part in sample))
+    return found
