@@ -8,6 +8,8 @@
 ['fc.weight', 'fc.bias']
 """
 
+from typing import TYPE_CHECKING, Any
+
 from netpress.api import decode, encode, load, open, save
 from netpress.bitstream.reader import NetpressWarning
 from netpress.config import EncodeConfig
@@ -20,6 +22,7 @@ from netpress.errors import (
     InvalidModel,
     LimitExceeded,
     NetpressError,
+    RecipeError,
     UnsupportedBitstream,
 )
 from netpress.limits import DecodeLimits
@@ -43,6 +46,7 @@ __all__ = [
     "NetpressWarning",
     "ParameterKind",
     "QuantizedTensor",
+    "RecipeError",
     "Scores",
     "Stream",
     "StreamInfo",
@@ -57,13 +61,45 @@ __all__ = [
     "save",
 ]
 
+# Not in __all__, so that a star import works without torch.
+_RECIPE = frozenset(
+    {
+        "BatchNormFold",
+        "InferenceOptimisedQp",
+        "LocalScaling",
+        "LowRank",
+        "Recipe",
+        "RecipeResult",
+        "Retrain",
+        "StageReport",
+    }
+)
+
+if TYPE_CHECKING:
+    from netpress.recipe import BatchNormFold as BatchNormFold
+    from netpress.recipe import InferenceOptimisedQp as InferenceOptimisedQp
+    from netpress.recipe import LocalScaling as LocalScaling
+    from netpress.recipe import LowRank as LowRank
+    from netpress.recipe import Recipe as Recipe
+    from netpress.recipe import RecipeResult as RecipeResult
+    from netpress.recipe import Retrain as Retrain
+    from netpress.recipe import StageReport as StageReport
+
 __version__: str
 
 
-def __getattr__(name: str) -> str:
-    """Look up the version when it is asked for: that takes a fifth of the time that all else takes to load."""
-    if name != "__version__":
-        raise AttributeError(f"module 'netpress' has no attribute {name!r}")
-    from importlib.metadata import version
+def __getattr__(name: str) -> Any:
+    """Look up what takes long to load when it is asked for: the version, and recipes, which need torch."""
+    if name == "__version__":
+        from importlib.metadata import version
 
-    return version("netpress")
+        return version("netpress")
+    if name in _RECIPE:
+        try:
+            import torch  # noqa: F401
+        except ImportError as error:
+            raise ImportError(f"netpress.{name} needs PyTorch; install netpress[recipe]") from error
+        import netpress.recipe
+
+        return getattr(netpress.recipe, name)
+    raise AttributeError(f"module 'netpress' has no attribute {name!r}")

@@ -100,7 +100,7 @@ def _encode_to(
             difference.source,
             executor=executor,
             progress=progress,
-            base=record,
+            notes=record,
             complete=difference.complete,
             spreads=model,
         )
@@ -129,7 +129,8 @@ def decode(
         limits: bounds on what the stream may ask for.
         executor: runs the tensors; None uses all cores with threads.
         progress: as for :func:`encode`.
-        reconstruct: multiply local scalings into their weights and the factors of decomposed weights together.
+        reconstruct: give the tensors of the original network: multiply local scalings into their weights and the
+            factors of decomposed weights together, and undo what a recipe noted.
 
     Raises:
         InvalidBitstream: the stream is damaged; tells where.
@@ -141,7 +142,7 @@ def decode(
     index = index_stream(data, limits, dimensions)
     index.check_all()
     units, record = index.units, index.record
-    outputs = (reconstructed_outputs if reconstruct else outputs_of)(units, record)
+    outputs = reconstructed_outputs(units, record, limits) if reconstruct else outputs_of(units, record)
     decoded = Decoder(limits).decode_units(units, executor, progress)
     arrays = [array for unit in decoded for array in unit.tensors.values()]
     restored = {output.name: output.build([arrays[i] for i in output.sources]) for output in outputs}

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from netpress.bitstream import MemberRole, PayloadType, Unit, payload_members
+from netpress.bitstream import Codebook, DataUnit, MemberRole, PayloadType, Unit, payload_members
 from netpress.errors import BaseMismatch, InvalidBitstream, InvalidModel
 from netpress.index import BytesLike, header_of, index_stream, unit_elements
 from netpress.limits import DecodeLimits
@@ -22,7 +22,7 @@ from netpress.payload import DecodedLevels, decode_payload
 from netpress.quantize.levels import dequantize
 from netpress.updates.state import UpdateState
 
-__all__ = ["DecodedUnit", "Decoder", "decode_first_edition", "decode_unit"]
+__all__ = ["DecodedUnit", "Decoder", "codebook_of", "decode_first_edition", "decode_unit"]
 
 Array = npt.NDArray[Any]
 
@@ -202,13 +202,17 @@ def decode_unit(
     return DecodedUnit(unit, tensors, parts if keep_levels else [])
 
 
+def codebook_of(header: DataUnit, role: MemberRole) -> Codebook | None:
+    """Return the codebook of one tensor of a data unit."""
+    if not header.is_block:
+        return header.codebook
+    if not role.is_weight:
+        return None
+    return header.codebook_h if role is MemberRole.H else header.codebook
+
+
 def _dequantized(part: DecodedLevels, levels: npt.NDArray[np.int32], unit: Unit) -> npt.NDArray[np.float32]:
-    header = header_of(unit)
-    codebook = header.codebook
-    if header.is_block:
-        codebook = header.codebook_h if part.member.role is MemberRole.H else codebook
-        if not part.member.role.is_weight:
-            codebook = None
+    codebook = codebook_of(header_of(unit), part.member.role)
     try:
         return dequantize(levels, qp=part.qp or 0, qp_density=unit.qp_density or 0, codebook=codebook)
     except InvalidModel as error:

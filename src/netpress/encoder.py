@@ -5,6 +5,7 @@ Source: ISO/IEC 15938-17, order of units; encoder pipeline of the coding tools.
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import math
 from collections.abc import Collection, Iterator, Mapping
@@ -83,16 +84,17 @@ class Encoder:
         executor: Executor | None = None,
         progress: Progress | None = None,
         update: bool | None = None,
-        base: Record | None = None,
+        notes: Record | None = None,
         complete: Collection[str] = (),
         spreads: Any = None,
         quantized: Mapping[str, QuantizedTensor] | None = None,
     ) -> None:
         """Write the stream of a model to ``sink``, unit by unit; see :meth:`encode`.
 
-        For an update, ``base`` is what its record says about the base model, ``complete`` names the tensors that are
-        new values, and ``spreads`` is the new model, whose spread decides on the steps if no qp is given.
-        ``quantized`` holds the integers of tensors that are quantised already, by the name in the source.
+        ``notes`` is what the record says beyond the tensors: recipe and rebuild steps, and for an update what it says
+        about the base model. For an update, ``complete`` names the tensors that are new values, and ``spreads`` is the
+        new model, whose spread decides on the steps if no qp is given. ``quantized`` holds the integers of tensors that
+        are quantised already, by the name in the source.
         """
         update = self.config.differences if update is None else update
         prepared = prepare_model(open_source(source), self.config)
@@ -102,13 +104,12 @@ class Encoder:
         coded = self._code(prepared, given, update, executor, progress, spreads)
         if not self.config.signals_parents:
             names = [p.name for p in prepared.parameters]
-            self._write_parameter_sets(writer, sums, prepared.record(names))
+            self._write_parameter_sets(writer, sums, _noted(prepared.record(names), notes))
         else:
             # Which tensors an update leaves out is known at its end only, and the record counts those that are there.
             kept = [unit for unit in coded if not self._leaves_out(unit, prepared, complete)]
-            record = prepared.record([name for unit in kept for name in unit.payload_names])
-            if base is not None:
-                record.base, record.removed = base.base, base.removed
+            record = _noted(prepared.record([name for unit in kept for name in unit.payload_names]), notes)
+            if record.base is not None:
                 names = [name for unit in kept for name in unit.payload_names]
                 record.complete = {i for i, n in enumerate(names) if prepared.original_name(n) in complete}
             self._write_parameter_sets(writer, sums, record)
@@ -257,6 +258,14 @@ class Encoder:
         return automatic_qps(
             new.parameters, qp_density=config.qp_density, dependent=config.use_dq, base_qp=config.base_qp
         )
+
+
+def _noted(record: Record, notes: Record | None) -> Record:
+    if notes is None:
+        return record
+    return dataclasses.replace(
+        record, base=notes.base, removed=notes.removed, rebuild=notes.rebuild, recipe=notes.recipe
+    )
 
 
 def _stream_named(quantized: Mapping[str, QuantizedTensor], prepared: PreparedModel) -> dict[str, QuantizedTensor]:

@@ -12,6 +12,7 @@ __all__ = [
     "InvalidModel",
     "LimitExceeded",
     "NetpressError",
+    "RecipeError",
     "UnsupportedBitstream",
 ]
 
@@ -72,3 +73,18 @@ class InvalidModel(NetpressError):
 
 class InvalidConfig(NetpressError):
     """An option has an unknown name or an impossible value."""
+
+
+class RecipeError(NetpressError):
+    """A stage of a recipe cannot run, or failed; ``stage`` and ``layer`` name where, each None where it does not apply.
+
+    The caller's network is unchanged.
+    """
+
+    def __init__(self, message: str, *, stage: str | None = None, layer: str | None = None) -> None:
+        place = [f"stage {stage}"] if stage is not None else []
+        place += [f"layer {layer!r}"] if layer is not None else []
+        super().__init__(f"{', '.join(place)}: {message}" if place else message)
+        self.message = message
+        self.stage = stage
+        self.layer = layer

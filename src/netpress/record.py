@@ -22,6 +22,7 @@ import numpy.typing as npt
 from netpress.errors import InvalidBitstream
 from netpress.parameters import Block
 from netpress.transforms.batch_norm import unfold_block
+from netpress.transforms.rebuild import Rebuild, rebuild_from_json, rebuild_to_json
 
 __all__ = ["CodedTensor", "FoldedLayer", "Output", "Record"]
 
@@ -84,6 +85,10 @@ class Record:
     """Checksums follow at the end of the stream."""
     removed: list[str] = dataclasses.field(default_factory=list)
     """In an update: tensors of the base that the new model does not have."""
+    rebuild: list[Rebuild] = dataclasses.field(default_factory=list)
+    """How weights of the original network come from those of the stream, in this order."""
+    recipe: dict[str, Any] | None = None
+    """What was done to the network before it was coded."""
 
     def is_empty(self) -> bool:
         """Whether there is nothing to note."""
@@ -117,6 +122,10 @@ class Record:
             content["sums"] = 1
         if self.removed:
             content["removed"] = self.removed
+        if self.rebuild:
+            content["rebuild"] = [rebuild_to_json(step) for step in self.rebuild]
+        if self.recipe is not None:
+            content["recipe"] = self.recipe
         text = json.dumps(content, separators=(",", ":")).encode()
         packed = base64.b85encode(zlib.compress(text, 9))
         pays = len(packed) + 2 < len(text) <= _text_limit(packed)
@@ -141,7 +150,7 @@ class Record:
             else:
                 return None
             return cls._from_json(json.loads(text))
-        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, zlib.error, RecursionError) as error:
+        except (ValueError, TypeError, LookupError, AttributeError, OverflowError, zlib.error, RecursionError) as error:
             raise InvalidBitstream(f"the record in the topology unit is damaged: {error}") from None
 
     @classmethod
@@ -161,6 +170,10 @@ class Record:
         record.folded = [_folded_from_json(layer) for layer in content.get("folded", [])]
         record.has_sums = bool(content.get("sums", False))
         record.order = positions.read(content.get("order", ""))
+        record.rebuild = [rebuild_from_json(step) for step in content.get("rebuild", [])]
+        record.recipe = content.get("recipe")
+        if record.recipe is not None and not isinstance(record.recipe, dict):
+            raise TypeError("the recipe is no object")
         if any(0 not in shape or min(shape) < 0 for shape in record.shapes.values()):
             raise ValueError("only empty tensors have a shape of their own here")
         if any(record.types.get(low) not in _WIDE_TYPES for low in record.upper_words.values()):

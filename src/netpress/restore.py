@@ -6,6 +6,7 @@ Source: ISO/IEC 15938-17, reconstruction after decoding: local scaling, recompos
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,15 +14,19 @@ import numpy as np
 import numpy.typing as npt
 
 from netpress.bitstream import DataUnit, MemberRole, PayloadType, Unit, member_roles, payload_members
+from netpress.errors import InvalidBitstream, InvalidModel, LimitExceeded
 from netpress.index import header_of
+from netpress.limits import DecodeLimits
 from netpress.record import CodedTensor, Output, Record
 from netpress.transforms.decompose import recompose
 from netpress.transforms.local_scaling import apply_scaling
+from netpress.transforms.rebuild import Rebuild
 
 __all__ = ["outputs_of", "reconstructed_outputs"]
 
 Array = npt.NDArray[Any]
 _SINGLE = np.dtype(np.float32)
+_MOST_GROWTH = 4096
 
 
 def outputs_of(units: Sequence[Unit], record: Record) -> list[Output]:
@@ -38,13 +43,15 @@ def outputs_of(units: Sequence[Unit], record: Record) -> list[Output]:
     return record.outputs(coded)
 
 
-def reconstructed_outputs(units: Sequence[Unit], record: Record) -> list[Output]:
+def reconstructed_outputs(units: Sequence[Unit], record: Record, limits: DecodeLimits) -> list[Output]:
     """Return how plain weights come from the decoded tensors: scalings multiplied in, factors multiplied together.
 
-    Scalings that stand for a folded batch norm are left to the record, which unfolds them.
+    Scalings that stand for a folded batch norm are left to the record, which unfolds them, and which says what else has
+    to be undone to get the tensors of the original network.
 
     Raises:
         InvalidBitstream: the record does not fit the stream.
+        LimitExceeded: a tensor becomes larger than ``limits`` allow.
     """
     plain = outputs_of(units, record)
     outputs = {output.sources[0]: output for output in plain}
@@ -66,11 +73,53 @@ def reconstructed_outputs(units: Sequence[Unit], record: Record) -> list[Output]
             merged[weight] = Output(old.name, (weight, scaling), _scale, old.shape, _SINGLE)
         if scaling is not None:
             dropped.add(scaling)
-    return [
+    # A layer's own scaling is all ones where its batch norm was folded with it.
+    own_scalings = {(layer.scaling,) for layer in record.folded if layer.own_scaling}
+    whole = [
         merged.get(output.sources[0], output)
         for output in plain
-        if output.sources[0] not in dropped or output.sources[0] in folded
+        if (output.sources[0] not in dropped or output.sources[0] in folded) and output.sources not in own_scalings
     ]
+    for step in record.rebuild:
+        whole = _rebuilt(whole, step, limits)
+    return whole
+
+
+def _rebuilt(outputs: list[Output], step: Rebuild, limits: DecodeLimits) -> list[Output]:
+    """Apply one rebuild step: its sources give way to its result."""
+    by_name = {output.name: output for output in outputs}
+    missing = [name for name in step.sources if name not in by_name]
+    if missing:
+        raise InvalidBitstream(f"the record rebuilds from {missing[0]!r}, which the stream does not have")
+    sources = [by_name[name] for name in step.sources]
+    try:
+        shape = step.shape([source.shape for source in sources])
+    except InvalidModel as error:
+        raise InvalidBitstream(f"the record has an impossible rebuild step: {error}") from None
+    size = math.prod(shape)
+    others = sum(math.prod(output.shape) for output in outputs)
+    if size + others > limits.max_elements:
+        raise LimitExceeded(f"a rebuilt tensor has {size} values", limit="max_elements")
+    if size > _MOST_GROWTH * max(1, sum(math.prod(source.shape) for source in sources)) + limits.max_cheap_elements:
+        raise LimitExceeded(f"a rebuilt tensor has {size} values", limit="max_cheap_elements")
+    starts = [0]
+    for source in sources:
+        starts.append(starts[-1] + len(source.sources))
+
+    def build(arrays: Sequence[Array]) -> Array:
+        parts = [
+            source.build(arrays[first:last]) for source, first, last in zip(sources, starts, starts[1:], strict=False)
+        ]
+        return step.build(parts)
+
+    positions = tuple(position for source in sources for position in source.sources)
+    result = Output(step.name, positions, build, shape, sources[0].dtype)
+    first = next(i for i, output in enumerate(outputs) if output.name in step.sources)
+    rest = [output for output in outputs if output.name not in step.sources]
+    rest.insert(sum(output.name not in step.sources for output in outputs[:first]), result)
+    if sum(output.name == step.name for output in rest) > 1:
+        raise InvalidBitstream("the record gives two tensors the same name")
+    return rest
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -80,6 +80,8 @@ class StreamInfo:
     elements: int
     original_bytes: int
     tensors: tuple[TensorInfo, ...]
+    recipe: dict[str, Any] | None = None
+    """What was done to the network before it was coded; see :class:`netpress.Recipe`."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the same as dictionaries and lists, ready for JSON."""
@@ -241,6 +243,7 @@ class Stream(Mapping[str, Array]):
             elements=sum(self._members[o.sources[0]][1].size for o in self._outputs.values()),
             original_bytes=sum(self._original_bytes(o) for o in self._outputs.values()),
             tensors=tuple(infos.values()),
+            recipe=record.recipe,
         )
 
     def _original_bytes(self, output: Output) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import math
 import sys
@@ -42,6 +43,15 @@ def decode(
             show_default=False,
         ),
     ] = None,
+    into: Annotated[
+        str | None,
+        typer.Option(
+            metavar="torch",
+            help="torch: write the state dictionary of the original network (a .pt file): factors and scalings "
+            "multiplied into the weights, and what a recipe changed undone.",
+            show_default=False,
+        ),
+    ] = None,
     base: options.Base = None,
     only: Annotated[
         list[str] | None,
@@ -58,7 +68,11 @@ def decode(
     with clear_errors(verbose=verbose, quiet=quiet):
         if output is None and stream == STANDARD_STREAM:
             raise typer.BadParameter("reading standard input needs an output; give one with -o")
-        target = output or f"{stem(stream)}.safetensors"
+        if into not in (None, "torch"):
+            raise typer.BadParameter(f"there is no --into {into!r}, only torch")
+        if into and only:
+            raise typer.BadParameter("--into torch gives whole networks; it excludes --only")
+        target = output or f"{stem(stream)}{'.pt' if into else '.safetensors'}"
         if target == STANDARD_STREAM and as_json:
             raise typer.BadParameter("--json and the model cannot both go to standard output")
         file_format = "safetensors" if target == STANDARD_STREAM else output_format(target)
@@ -71,16 +85,21 @@ def decode(
         start = time.perf_counter()
         with (
             stream_file(stream) as path,
-            netpress.open(path, **arguments) as opened,
             progress("decoding", quiet=quiet) as report,
+            contextlib.ExitStack() as stack,
         ):
-            tensors = _chosen(opened, only) if only else opened.lazily(progress=report)
+            if into:
+                tensors: Any = netpress.load(path, progress=report, reconstruct=True, **arguments)
+                descriptions = [(value.shape, value.dtype) for value in tensors.values()]
+            else:
+                opened = stack.enter_context(netpress.open(path, **arguments))
+                tensors = _chosen(opened, only) if only else opened.lazily(progress=report)
+                descriptions = [opened.description(name) for name in (only or opened)]
             if target == STANDARD_STREAM:
                 write_tensors(tensors, sys.stdout.buffer, file_format)
                 sys.stdout.buffer.flush()
             else:
                 save_tensors(tensors, target)
-            descriptions = [opened.description(name) for name in (only or opened)]
         size = sum(math.prod(shape) * dtype.itemsize for shape, dtype in descriptions)
         count, seconds = len(descriptions), time.perf_counter() - start
         if as_json:

@@ -17,22 +17,26 @@ import netpress
 from netpress.cli import options
 from netpress.cli.console import clear_errors, human_bytes, print_json, print_line, progress
 from netpress.cli.inputs import STANDARD_STREAM, check_output, display_name, load_model, read_json_object, stem
+from netpress.cli.recipes import RecipeOptions, encode_with_recipe
 
 __all__ = ["encode"]
 
 _QUALITY = "Quality"
 _TOOLS = "Tools"
 _STREAM = "Stream"
+_RECIPE = "Recipe"
 
 
 def encode(
     model: Annotated[
-        str,
+        str | None,
         typer.Argument(
-            metavar="MODEL",
-            help="A .safetensors, .safetensors.index.json, .npz, .pt, .pth or .bin file, or a directory with one.",
+            metavar="[MODEL]",
+            help="A .safetensors, .safetensors.index.json, .npz, .pt, .pth or .bin file, or a directory with one. "
+            "With --recipe it may be left out: the task tells the network.",
+            show_default=False,
         ),
-    ],
+    ] = None,
     output: Annotated[
         str | None,
         typer.Option(
@@ -91,6 +95,40 @@ def encode(
             min=0,
             help="With --sparsity: set rows to zero whose mean is below this share of the tensor's.",
             rich_help_panel=_QUALITY,
+            show_default=False,
+        ),
+    ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE.toml",
+            help="Run the stages of a recipe on a network first; see netpress.Recipe.",
+            rich_help_panel=_RECIPE,
+            show_default=False,
+        ),
+    ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TASK",
+            help="Network and data for the recipe: my_file.py:attribute, or the name of an installed task "
+            "(default: what the recipe says).",
+            rich_help_panel=_RECIPE,
+            show_default=False,
+        ),
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR", help="Folder with the data of the task.", rich_help_panel=_RECIPE, show_default=False
+        ),
+    ] = None,
+    checkpoints: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR",
+            help="Keep the state after each stage here, and go on from it. Use a folder that only you can write to.",
+            rich_help_panel=_RECIPE,
             show_default=False,
         ),
     ] = None,
@@ -262,16 +300,26 @@ def encode(
     with clear_errors(verbose=verbose, quiet=quiet):
         if model == STANDARD_STREAM:
             raise typer.BadParameter("a model is read from a file, not from standard input")
-        target = output or f"{stem(model)}.nnc"
+        if model is None and recipe is None:
+            raise typer.BadParameter("there is no MODEL; give one, or a --recipe")
+        if recipe is None and (task or data or checkpoints):
+            raise typer.BadParameter("--task, --data and --checkpoints belong to --recipe")
+        target = output or f"{stem(str(model or recipe))}.nnc"
         if target == STANDARD_STREAM and as_json:
             raise typer.BadParameter("--json and the stream cannot both go to standard output")
-        check_output(target, force=force, inputs=(model, base, config))
+        check_output(target, force=force, inputs=(model, base, config, recipe))
+        if recipe is not None:
+            if base or preset or config:
+                raise typer.BadParameter("--recipe excludes --base, --preset and --config")
+            options_of_run = RecipeOptions(recipe, task, data, checkpoints, model, settings)
+            encode_with_recipe(options_of_run, target, as_json=as_json, quiet=quiet)
+            return
         encode_config, settings = _make_config(preset, config, settings)
         start = time.perf_counter()
         with _output_file(target) as path:
             with progress("encoding", quiet=quiet) as report:
                 old = None if base is None else load_model(base)
-                netpress.save(model, path, encode_config, base=old, progress=report, **settings)
+                netpress.save(str(model), path, encode_config, base=old, progress=report, **settings)
             seconds = time.perf_counter() - start
             summary = _summarise(path, target, old, seconds)
         if as_json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any
 
 import typer
@@ -54,6 +55,8 @@ def info(
             if not units and not syntax:
                 _print_tensors(content)
             print_line(_totals(name, content))
+            if content.recipe is not None:
+                print_line(f"recipe: {_recipe_text(content.recipe)}")
 
 
 def _as_dict(stream: netpress.Stream, *, syntax: bool, units: bool) -> dict[str, Any]:
@@ -125,6 +128,18 @@ def _print_syntax(stream: netpress.Stream) -> None:
         print_line(
             f"{element.bit_position:>12} {element.bit_length:>8}  {element.descriptor:<8} {element.name} = {text}"
         )
+
+
+def _recipe_text(recipe: dict[str, Any]) -> str:
+    """The stages of a recipe with their settings, on one line; the record may hold anything."""
+    stages = recipe.get("stages")
+    if not isinstance(stages, list) or not all(isinstance(stage, dict) for stage in stages):
+        return printable(json.dumps(recipe))
+    words = []
+    for stage in stages:
+        settings = ", ".join(f"{key}={value}" for key, value in stage.items() if key != "stage")
+        words.append(f"{stage.get('stage')}({settings})")
+    return printable(" -> ".join(words) or "no stages")
 
 
 def _totals(name: str, content: netpress.StreamInfo) -> str:

@@ -18,7 +18,7 @@ from netpress.errors import InvalidModel
 from netpress.formats.source import Entry, LazyTensors, Source, check_name, is_numpy_dtype, plain_kind
 from netpress.parameters import ParameterKind
 
-__all__ = ["is_module", "is_tensor", "open_file", "open_module", "tensor_entry", "write"]
+__all__ = ["is_module", "is_tensor", "open_file", "open_module", "open_tensors", "tensor_entry", "to_torch", "write"]
 
 _CHECKPOINT_KEYS = ("state_dict", "model", "model_state_dict")
 
@@ -112,6 +112,17 @@ def _to_numpy(tensor: Any, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     carrier = torch.int16 if dtype.itemsize == 2 else torch.uint8  # numpy does not know the type: carry its bits
     view: npt.NDArray[Any] = plain.view(carrier).numpy().view(dtype)
     return view
+
+
+def open_tensors(tensors: Mapping[str, Any], module: Any) -> Source:
+    """Wrap tensors made from those of a module, under the same names or others; see :func:`open_module`.
+
+    Raises:
+        InvalidModel: a tensor cannot be encoded.
+    """
+    kinds = _module_kinds(module)
+    entries = {check_name(name): tensor_entry(name, value, kinds.get(name)) for name, value in tensors.items()}
+    return Source(entries, "torch", torch_module=module)
 
 
 def open_module(module: Any) -> Source:
@@ -210,11 +221,11 @@ def write(tensors: LazyTensors, file: BinaryIO) -> None:
     names = tensors.names
     arrays = zip(names, tensors.iterate(names), strict=True)
     torch.save(
-        {name: _to_torch(np.ascontiguousarray(value).reshape(tensors.shape(name))) for name, value in arrays}, file
+        {name: to_torch(np.ascontiguousarray(value).reshape(tensors.shape(name))) for name, value in arrays}, file
     )
 
 
-def _to_torch(array: npt.NDArray[Any]) -> Any:
+def to_torch(array: npt.NDArray[Any]) -> Any:
     """A torch tensor that shares the memory of a contiguous array."""
     import torch
 

@@ -45,6 +45,7 @@ def find_blocks(
     *,
     epsilon: float = 1e-5,
     values: Mapping[str, npt.NDArray[Any]] | None = None,
+    transposed: bool = False,
 ) -> list[Block]:
     """Pair each batch norm with the one layer whose output it normalises, where that is beyond doubt.
 
@@ -64,17 +65,19 @@ def find_blocks(
         epsilon: for batch norms not found in ``module``, which tells its own.
         values: name -> array. A running mean without negative values (of at least 8 channels) is taken as that of an
             activation, so that batch norm is left unpaired unless the data flow proves the pair.
+        transposed: the shapes of transposed convolutions of one group have their output channels first, as they will be
+            coded; otherwise these layers are never paired.
 
     Returns:
         One block per pair, in the order of the layers; layers without batch norm are not listed. No name occurs in two
         blocks. See :func:`unpaired_batch_norms` for the rest.
 
     Source: block guessing of the reference encoder, which pairs by order and size alone; this one rather leaves a batch
-    norm unpaired. Transposed convolutions are never paired, as their output channels come second.
+    norm unpaired.
     """
     norms = {n.path: n for n in _batch_norms(shapes, kinds)}
     layers = {la.path: la for la in _layers(shapes, norms)}
-    facts = _ModuleFacts() if module is None else _inspect(module)
+    facts = _ModuleFacts() if module is None else _inspect(module, transposed=transposed)
     pairs: dict[str, str] = {}
     for layer_path, norm_path in facts.proven.items():
         if layer_path in layers and norm_path in norms and _fits(layers[layer_path], norms[norm_path]):
@@ -266,16 +269,19 @@ class _ModuleFacts:
     proven: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
-def _inspect(module: Any) -> _ModuleFacts:
+def _inspect(module: Any, *, transposed: bool) -> _ModuleFacts:
     """Collect layers, batch norms and their data flow from a torch module, without running or changing it."""
     from torch import nn
 
     layer_types = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+    upside_down = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
     norm_types = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
     facts = _ModuleFacts()
     for path, child in module.named_modules():
         hooked = bool(child._forward_hooks or child._forward_pre_hooks)
-        if type(child) in layer_types and not hooked:  # a subclass may compute anything
+        if type(child) in upside_down and (child.groups > 1 or not transposed):
+            continue
+        if type(child) in (*layer_types, *upside_down) and not hooked:  # a subclass may compute anything
             facts.layers.add(path)
         elif type(child) in norm_types and not hooked:
             facts.norms[path] = float(child.eps)

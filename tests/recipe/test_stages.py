@@ -1,0 +1,290 @@
+"""Stages of recipes on small networks."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from networks import NETWORKS, make
+from torch import nn
+
+import netpress
+from netpress import BatchNormFold, EncodeConfig, LocalScaling, LowRank, Recipe, RecipeError, Retrain, Task
+from netpress.recipe import InferenceOptimisedQp, Stage
+from netpress.recipe.candidate import Candidate
+from netpress.training.layers import RowScaling, TuckerConv, scaled_layers, scaling_of
+from netpress.training.moments import input_moments, unfolded_inputs
+
+FINE = EncodeConfig(qp=-60)
+
+
+def outputs(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    with torch.inference_mode():
+        return module(x)
+
+
+def relative_error(module: nn.Module, x: torch.Tensor, wanted: torch.Tensor) -> float:
+    return float((outputs(module, x) - wanted).square().mean() / wanted.square().mean())
+
+
+def run(stages: list[Stage], name: str, config: EncodeConfig = FINE, **task: object):
+    network, x = make(name)
+    before = copy.deepcopy(network.state_dict())
+    result = Recipe(stages, config).run(network, Task(calibration_batches=[x], **task))
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+    # What a stream gives back is what the original network loads.
+    decoded = netpress.decode(result.data, reconstruct=True)
+    assert decoded.keys() == before.keys()
+    assert all(decoded[key].shape == tuple(value.shape) for key, value in before.items())
+    return network, x, result
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("name", ["conv", "1d", "3d"])
+def test_folding_changes_nothing_but_rounding(name: str, seed: int) -> None:
+    network, x = make(name, seed)
+    result = Recipe([BatchNormFold()], EncodeConfig(qp=-70)).run(network, Task())
+    assert result.reports[-1].facts["left"] == []
+    assert result.reports[-1].facts["folded"] == sum(
+        isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in network.modules()
+    )
+    assert relative_error(result.module, x, outputs(network, x)) < 1e-7
+    coded = netpress.decode(result.data, reconstruct=False)
+    assert coded.keys() == network.state_dict().keys()
+
+
+def test_folding_makes_streams_smaller() -> None:
+    network, _ = make("conv")
+    sizes = [len(Recipe(stages, FINE).run(network).data) for stages in ([], [BatchNormFold()])]
+    assert sizes[1] < sizes[0] - 100
+
+
+@pytest.mark.parametrize("method", ["rows", "columns", "auto"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_full_rank_changes_nothing_but_rounding(name: str, method: str) -> None:
+    network, x = make(name)
+    candidate = Candidate.start(network, Task(), {"qp": -70})
+    probe = LowRank(energy=1.0, method=method)
+    ranks = {}
+    for path, layer in probe._layers(candidate.module).items():
+        plan = probe._plan(layer, None)
+        ranks[path] = len(plan.spectrum.values)
+    facts = LowRank(ranks=ranks, method=method, weighted=False).run(candidate, None)
+    assert facts["layers"].keys() == ranks.keys()
+    wanted = outputs(network, x)
+    assert relative_error(candidate.module, x, wanted) < 1e-8
+    assert relative_error(candidate.restored(candidate.encode()), x, wanted) < 1e-6
+
+
+def test_tucker_runs_as_three_layers() -> None:
+    network, x = make("conv")
+    candidate = Candidate.start(network, Task(), {"qp": -70})
+    LowRank(ranks={"c2": 20}, method="tucker", weighted=False).run(candidate, None)
+    assert isinstance(candidate.module.c2, TuckerConv)
+    decoded = candidate.restored(candidate.encode())
+    assert relative_error(decoded, x, outputs(candidate.module, x)) < 1e-6
+
+
+@pytest.mark.parametrize("kept", [0.3, 0.5, 0.8])
+def test_kept_share_of_parameters(kept: float) -> None:
+    network, _, result = run([LowRank(kept=kept)], "attention")
+    before = sum(p.numel() for p in network.parameters())
+    # Biases, norms and the attention's input projection cannot be decomposed.
+    fixed = before - sum(p.weight.numel() for p in network.feed if isinstance(p, nn.Linear))
+    assert result.reports[-1].parameters <= max(kept * before, fixed + 96)
+
+
+def test_inputs_matter_for_low_rank() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(24, 24, bias=False))
+    x = torch.randn(500, 24) * torch.logspace(0, -3, 24)
+    wanted = outputs(network, x)
+    errors = []
+    for weighted in (False, True):
+        recipe = Recipe([LowRank(ranks={"0": 6}, weighted=weighted)], FINE)
+        result = recipe.run(network, Task(calibration_batches=[x]))
+        errors.append(relative_error(result.module, x, wanted))
+    assert errors[1] < 0.3 * errors[0]
+
+
+def test_retraining_learns_from_the_original() -> None:
+    _, _, result = run([LowRank(energy=0.7), Retrain(epochs=30, learning_rate=(1e-2, 1e-3))], "attention")
+    losses = result.reports[-1].facts["losses"]
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_retraining_is_reproducible_and_seeded() -> None:
+    def states(seed: int) -> torch.Tensor:
+        stage = Retrain(epochs=2, seed=seed, dropout=0.5, learning_rate=(1e-2, 1e-2))
+        _, _, result = run([LowRank(energy=0.9), stage], "attention")
+        return result.working_module.state_dict()["feed.0.bias"]
+
+    assert torch.equal(states(1), states(1))
+    assert not torch.equal(states(1), states(2))
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_scaling_by_one_changes_nothing(name: str) -> None:
+    network, x = make(name)
+    candidate = Candidate.start(network, Task(), {"qp": -60})
+    plain = candidate.restored(candidate.encode())
+    for _, layer, leaf in list(scaled_layers(candidate.module)):
+        weight = getattr(layer, leaf).detach()
+        torch.nn.utils.parametrize.register_parametrization(layer, leaf, RowScaling(weight, 0))
+    scaled = candidate.restored(candidate.encode(nonweight_qp=-75))
+    assert torch.equal(outputs(candidate.module, x), outputs(network, x))
+    assert relative_error(scaled, x, outputs(plain, x)) < 1e-9
+
+
+@pytest.mark.parametrize("name", ["conv", "1d", "attention"])
+def test_local_scaling_is_trained(name: str) -> None:
+    _, x = make(name)
+    network, x, result = run(
+        [BatchNormFold(), LocalScaling(epochs=20, learning_rate=(1e-2, 1e-3))] if name != "attention"
+        else [LocalScaling(epochs=20, learning_rate=(1e-2, 1e-3))],
+        name, EncodeConfig(qp=-18, nonweight_qp=-60), train_batches=[x],
+    )  # fmt: skip
+    wanted = outputs(network, x)
+    without = Recipe([BatchNormFold()] if name != "attention" else [], EncodeConfig(qp=-18, nonweight_qp=-60))
+    assert relative_error(result.module, x, wanted) < 0.9 * relative_error(without.run(network).module, x, wanted)
+
+
+def test_local_scaling_on_a_folded_batch_norm_costs_little() -> None:
+    network, x = make("conv")
+    config = EncodeConfig(qp=-20, nonweight_qp=-40)
+    task = Task(train_batches=[x])
+    sizes = [
+        len(Recipe(stages, config).run(network, task).data)
+        for stages in ([BatchNormFold()], [BatchNormFold(), LocalScaling(epochs=1)], [LocalScaling(epochs=1)])
+    ]
+    assert sizes[1] < sizes[2]
+
+
+def test_local_scaling_fits_each_row() -> None:
+    """The factor is the least-squares solution: the error of each layer's outputs is orthogonal to the outputs."""
+    network, x = make("conv")
+    candidate = Candidate.start(network, Task(calibration_batches=[x]), {"qp": -14})
+    LocalScaling(method="fit").run(candidate, None)
+    layer = candidate.module.c1
+    with torch.no_grad():
+        columns = unfolded_inputs(layer, x)[0].double()
+        scaled = layer.weight.double().flatten(1)
+        error = columns @ (network.c1.weight.double().flatten(1) - scaled).T
+        moments = input_moments(candidate.module, {"c1": layer}, candidate.task)["c1"][0]
+        slope = ((network.c1.weight.double().flatten(1) - scaled) @ moments * scaled).sum(1)
+    assert error.square().mean() > 0
+    assert slope.abs().max() < 1e-6
+    assert scaling_of(layer) is not None
+
+
+def test_unfolded_inputs_are_what_weights_multiply() -> None:
+    network, x = make("conv")
+    seen = {}
+    for path in ("c2", "d", "g", "fc"):
+        network.get_submodule(path).register_forward_hook(
+            lambda layer, inputs, result, path=path: seen.update({path: (inputs[0], result)})
+        )
+    outputs(network, x)
+    for path, (given, result) in seen.items():
+        layer = network.get_submodule(path)
+        columns = unfolded_inputs(layer, given)
+        weight = layer.weight.detach().reshape(len(columns), -1, columns.shape[-1])
+        product = (columns @ weight.transpose(1, 2)).permute(0, 2, 1).reshape(len(layer.weight), -1)
+        wanted = result.movedim(1, 0).flatten(1) - (layer.bias[:, None] if layer.bias is not None else 0)
+        order = product.reshape(len(layer.weight), len(x), -1).flatten(1)
+        torch.testing.assert_close(order, wanted.reshape(order.shape), rtol=1e-4, atol=1e-4)
+
+
+class Uneven(nn.Module):
+    """Two branches, of which one hardly matters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.strong, self.weak = nn.Linear(32, 40, bias=False), nn.Linear(32, 40, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.strong(x) + 0.01 * self.weak(x)
+
+
+def test_search_of_qps_makes_coarser_what_hardly_matters() -> None:
+    torch.manual_seed(0)
+    network, x = Uneven().eval(), torch.randn(64, 32)
+    wanted = outputs(network, x)
+
+    def evaluate(module: nn.Module) -> float:
+        return -relative_error(module, x, wanted)
+
+    recipe = Recipe([InferenceOptimisedQp(largest=True)], EncodeConfig(qp=-24))
+    result = recipe.run(network, Task(evaluate=evaluate))
+    facts = result.reports[-1].facts
+    assert facts["evaluations"] == 3 + 2 * 8
+    assert facts["moved"]["weak.weight"] == 4
+    assert facts["moved"].get("strong.weight", 0) <= 0
+    cost = [-r.metric + facts["exchange"] * r.bytes for r in result.reports]
+    assert cost[1] < cost[0]
+    assert result.reports[-1].metric == pytest.approx(facts["metric"], rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("stage", "message"),
+    [
+        (lambda: LowRank(ranks={"c9": 2}), "layer 'c9': there is no such layer"),
+        (lambda: LowRank(ranks={"b1": 2}), "layer 'b1': a BatchNorm2d cannot"),
+        (lambda: LowRank(ranks={"fc": 11}), "layer 'fc': rank 11 is larger than the full rank 10"),
+        (lambda: LowRank(kept=0.5, layers=("x*",)), "no layer"),
+        (lambda: LowRank(kept=0.5, weighted=True), "calibration_batches"),
+        (lambda: Retrain(), "train_batches"),
+        (lambda: LocalScaling(), "calibration_batches"),
+        (lambda: InferenceOptimisedQp(), "evaluate"),
+    ],
+)
+def test_what_cannot_run_is_said_before_anything_starts(stage, message: str) -> None:
+    network, _ = make("conv")
+    made = stage()
+    with pytest.raises(RecipeError, match=message) as caught:
+        Recipe([made]).run(network, Task())
+    assert caught.value.stage == made.name
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"stage": "low_rank"},
+        {"stage": "low_rank", "kept": 2},
+        {"stage": "low_rank", "kept": 0.5, "energy": 0.5},
+        {"stage": "low_rank", "kept": 0.5, "method": "bend"},
+        {"stage": "low_rank", "ranks": {"a": 0}},
+        {"stage": "retrain", "learning_rate": [0, 1]},
+        {"stage": "retrain", "epochs": 0},
+        {"stage": "retrain", "optimizer": "luck"},
+        {"stage": "local_scaling", "method": "guess"},
+        {"stage": "inference_optimised_qp", "offsets": []},
+        {"stage": "nothing"},
+        {"stage": "retrain", "epoch": 3},
+    ],
+)
+def test_settings_are_checked(settings: dict) -> None:
+    with pytest.raises(netpress.InvalidConfig):
+        Recipe.from_dict({"stages": [settings]})
+
+
+def test_folding_needs_a_batch_norm() -> None:
+    network, _ = make("attention")
+    with pytest.raises(RecipeError, match="no batch norm"):
+        Recipe([BatchNormFold()]).run(network)
+
+
+def test_loss_that_is_not_finite() -> None:
+    network, x = make("conv")
+    before = copy.deepcopy(network.state_dict())
+    task = Task(train_batches=[x], loss=lambda module, batch: module(batch).sum() * float("nan"))
+    with pytest.raises(RecipeError, match=r"stage retrain: the loss is nan in epoch 1"):
+        Recipe([Retrain(epochs=2)]).run(network, task)
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+
+
+def test_inputs_that_are_not_finite() -> None:
+    network, x = make("conv")
+    with pytest.raises(RecipeError, match="stage low_rank, layer 'c1': its inputs are not finite"):
+        Recipe([LowRank(kept=0.5)]).run(network, Task(calibration_batches=[x * float("inf")]))
