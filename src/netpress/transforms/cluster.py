@@ -15,7 +15,7 @@ import numpy.typing as npt
 from netpress.errors import InvalidConfig, InvalidModel
 from netpress.transforms.cluster_starts import STARTS, bounded_density, first_centres
 
-__all__ = ["MAX_ENTRIES", "Clusters", "cluster", "fixed_length_bytes"]
+__all__ = ["MAX_ENTRIES", "Clusters", "cluster", "fixed_length_bytes", "make_clusters"]
 
 MAX_ENTRIES = 4096
 """Most centres of a tensor: 12 bits, the largest of the core experiment."""
@@ -129,7 +129,7 @@ def cluster(
     else:
         centres = np.unique(centres.astype(np.float32)).astype(np.float64)
         indexes = np.searchsorted(_middles(centres), flat).astype(np.int32)
-    return _clusters(flat, centres, indexes, weight.shape)
+    return make_clusters(weight, centres, indexes.reshape(weight.shape))
 
 
 def _checked(weight: npt.NDArray[Any], name: str | None) -> Vector:
@@ -344,12 +344,19 @@ def _cheapest_indexes(
     return indexes
 
 
-def _clusters(flat: Vector, centres: Vector, indexes: Indexes, shape: tuple[int, ...]) -> Clusters:
-    """Drop the centres that nothing uses."""
-    counts = np.bincount(indexes, minlength=len(centres))
-    used = counts > 0
-    numbers = (np.cumsum(used) - 1).astype(np.int32)
-    kept = centres[used].astype(np.float32)
-    final = numbers[indexes]
+def make_clusters(weight: npt.NDArray[Any], centres: npt.NDArray[Any], indexes: npt.NDArray[Any]) -> Clusters:
+    """Return clusters with these values: sorted, each different, each used.
+
+    Args:
+        weight: finite floats, what the clusters stand for.
+        centres: finite, ``(k,)``, in any order.
+        indexes: integers of the shape of ``weight``, 0..k - 1.
+    """
+    distinct, numbers = np.unique(centres.astype(np.float32), return_inverse=True)
+    moved = numbers[indexes.reshape(-1)]
+    used = np.bincount(moved, minlength=len(distinct)) > 0
+    kept = distinct[used]
+    final = (np.cumsum(used) - 1).astype(np.int32)[moved]
+    flat = weight.reshape(-1).astype(np.float32).astype(np.float64)
     error = float(np.sum((flat - kept[final].astype(np.float64)) ** 2))
-    return Clusters(kept, final.reshape(shape), error)
+    return Clusters(kept, final.reshape(weight.shape), error)
