@@ -3,8 +3,8 @@
 For four models of the corpus, as in the responses to core experiments 1 to 3:
 
 1. low rank at working points, with the metric before and after retraining;
-2. clusters of 2 to 8 bits on the original and on a low-rank network: size as the experiment counted it (indexes of equal
-   length, 4 bytes for each entry, 4 for each other value), and as coded;
+2. clusters of 2 to 8 bits on the original and on a low-rank network: size as the experiment counted it (indexes of
+   equal length, 4 bytes for each entry, 4 for each other value), and as coded;
 3. the chain: what a static arithmetic coder with transmitted probabilities makes of the clusters, what NNCodec's
    codebook mode does, what netpress does with the same clusters, and what it does with all of its tools.
 
@@ -52,7 +52,6 @@ class Plan:
     batch_norm: str = "train"
     distillation: float | None = None
     qps: tuple[int, ...] = (-30, -26, -22, -18, -15, -12)
-    options: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 PLANS = {
@@ -68,14 +67,14 @@ class Bench:
 
     def __init__(self, name: str, data: Path, *, quick: bool) -> None:
         self.name, self.plan, self.quick = name, PLANS[name], quick
-        self.task: Task = evaluate.load(
-            self.plan.task, data=data, **self.plan.options, **({"limit": 100} if quick else {})
-        )
+        limit = {"limit": 100} if quick else {}
+        self.task: Task = evaluate.load(self.plan.task, data=data, **limit)
         self.network = self.task.model() if self.task.model is not None else None
         self.float_bytes = 4 * sum(v.numel() for v in self.network.state_dict().values() if v.is_floating_point())
         self.start = time.perf_counter()
 
     def say(self, text: str) -> None:
+        """Print a line with the time."""
         print(f"[{self.name} {time.perf_counter() - self.start:6.0f} s] {text}", flush=True)
 
     def low_rank(self, kept: float) -> tuple[dict[str, Any], Candidate]:
@@ -136,6 +135,7 @@ class Bench:
         return {"qp": qp, "metric": metric, "bytes": len(data)}
 
     def run(self) -> dict[str, Any]:
+        """Return everything about the model."""
         baseline = self.task.scores(self.network).value
         self.say(f"float: {baseline:.4g} {self.task.unit}, {self.float_bytes} bytes")
         points = self.plan.working_points[1:2] if self.quick else self.plan.working_points

@@ -65,24 +65,30 @@ __all__ = [
 _RECIPE = frozenset(
     {
         "BatchNormFold",
+        "Cluster",
         "InferenceOptimisedQp",
         "LocalScaling",
         "LowRank",
+        "Prune",
         "Recipe",
         "RecipeResult",
         "Retrain",
+        "Sparsify",
         "StageReport",
     }
 )
 
 if TYPE_CHECKING:
     from netpress.recipe import BatchNormFold as BatchNormFold
+    from netpress.recipe import Cluster as Cluster
     from netpress.recipe import InferenceOptimisedQp as InferenceOptimisedQp
     from netpress.recipe import LocalScaling as LocalScaling
     from netpress.recipe import LowRank as LowRank
+    from netpress.recipe import Prune as Prune
     from netpress.recipe import Recipe as Recipe
     from netpress.recipe import RecipeResult as RecipeResult
     from netpress.recipe import Retrain as Retrain
+    from netpress.recipe import Sparsify as Sparsify
     from netpress.recipe import StageReport as StageReport
 
 __version__: str

@@ -10,7 +10,19 @@ from networks import NETWORKS, make
 from torch import nn
 
 import netpress
-from netpress import BatchNormFold, EncodeConfig, LocalScaling, LowRank, Recipe, RecipeError, Retrain, Task
+from netpress import (
+    BatchNormFold,
+    Cluster,
+    EncodeConfig,
+    LocalScaling,
+    LowRank,
+    Prune,
+    Recipe,
+    RecipeError,
+    Retrain,
+    Sparsify,
+    Task,
+)
 from netpress.recipe import InferenceOptimisedQp, Stage
 from netpress.recipe.candidate import Candidate
 from netpress.training.layers import RowScaling, TuckerConv, scaled_layers, scaling_of
@@ -288,3 +300,101 @@ def test_inputs_that_are_not_finite() -> None:
     network, x = make("conv")
     with pytest.raises(RecipeError, match="stage low_rank, layer 'c1': its inputs are not finite"):
         Recipe([LowRank(kept=0.5)]).run(network, Task(calibration_batches=[x * float("inf")]))
+
+
+@pytest.mark.parametrize("importance", ["none", "density", "sensitivity"])
+@pytest.mark.parametrize("name", ["conv", "3d", "attention"])
+def test_clusters_are_few_and_coded_exactly(name: str, importance: str) -> None:
+    _, _, result = run([Cluster(bits=3, importance=importance)], name, EncodeConfig(nonweight_qp=-60))
+    state = result.module.state_dict()
+    for key, entries in result.reports[-1].facts["entries"].items():
+        assert entries <= 8
+        assert len(state[key].unique()) <= 8
+        assert torch.equal(state[key], result.working_module.state_dict()[key])
+
+
+def test_clusters_of_folded_and_decomposed_layers() -> None:
+    stages = [BatchNormFold(), LowRank(ranks={"c2": 6, "t": 4, "fc": 3}), Cluster(bits=4, smallest=16)]
+    _, x, result = run(stages, "conv", EncodeConfig(nonweight_qp=-60))
+    entries = result.reports[-1].facts["entries"]
+    assert {"c1.weight", "c2.weight_G", "c2.weight_H", "t.weight_G", "fc.weight_H"} <= entries.keys()
+    wanted = outputs(result.working_module, x)
+    assert relative_error(result.module, x, wanted) < 1e-6
+
+
+def test_clusters_that_look_at_the_rate_make_smaller_streams() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(200, 100, bias=False)).eval()
+    nn.init.normal_(network[0].weight)
+    sizes, errors = [], []
+    for stage in (Cluster(bits=5), Cluster(bits=5, rate=1.0)):
+        result = Recipe([stage]).run(network)
+        sizes.append(len(result.data))
+        errors.append(float((result.module[0].weight - network[0].weight).detach().square().mean()))
+    assert sizes[1] < 0.95 * sizes[0]
+    assert errors[1] < 4 * errors[0]
+
+
+def test_retraining_leaves_clusters_alone() -> None:
+    _, _, result = run([Cluster(bits=2), Retrain(epochs=2)], "attention", EncodeConfig(nonweight_qp=-60))
+    assert len(result.module.state_dict()["feed.0.weight"].unique()) <= 4
+    network, _ = make("attention")
+    assert not torch.equal(result.module.state_dict()["feed.0.bias"], network.state_dict()["feed.0.bias"])
+
+
+def test_refined_clusters_are_closer_to_the_original() -> None:
+    errors = []
+    for epochs in (0, 30):
+        stage = Cluster(bits=2, refine_epochs=epochs, learning_rate=(3e-3, 1e-3))
+        network, x, result = run([stage], "attention", EncodeConfig(nonweight_qp=-60))
+        errors.append(relative_error(result.module, x, outputs(network, x)))
+    assert errors[1] < 0.9 * errors[0]
+
+
+@pytest.mark.parametrize("epochs", [0, 1])
+@pytest.mark.parametrize("scope", ["global", "layer"])
+def test_zeros_stay(scope: str, epochs: int) -> None:
+    stages = [Sparsify(share=0.6, scope=scope, steps=2, epochs=epochs), Retrain(epochs=1), LocalScaling(epochs=1)]
+    # The trellis of dependent quantisation may step next to a zero.
+    config = EncodeConfig(qp=-30, use_dq=False)
+    _, _, result = run(stages, "attention", config, train_batches=[make("attention")[1]])
+    weights = [value for value in result.module.state_dict().values() if value.ndim > 1]
+    zeros = sum(int((value == 0).sum()) for value in weights) / sum(value.numel() for value in weights)
+    assert zeros >= 0.6 - 1e-3
+
+
+def test_removed_channels_come_back_as_zeros() -> None:
+    network, x, result = run([Prune(share=0.4), BatchNormFold(), Retrain(epochs=1)], "conv")
+    first = result.reports[1]
+    assert first.facts["parameters"][1] < 0.9 * first.facts["parameters"][0]
+    assert relative_error(result.module, x, outputs(result.working_module, x)) < 1e-6
+    assert result.working_module.c2.out_channels < network.c2.out_channels
+    assert len(result.data) < len(Recipe([BatchNormFold()], FINE).run(network).data)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"stage": "cluster", "bits": 13},
+        {"stage": "cluster", "init": "luck"},
+        {"stage": "cluster", "importance": "much"},
+        {"stage": "sparsify", "share": 1.5},
+        {"stage": "sparsify", "criterion": "luck"},
+        {"stage": "prune", "share": 1},
+        {"stage": "prune", "scope": "some"},
+    ],
+)
+def test_settings_of_more_stages_are_checked(settings: dict) -> None:
+    with pytest.raises(netpress.InvalidConfig, match=settings["stage"]):
+        Recipe.from_dict({"stages": [settings]})
+
+
+def test_what_more_stages_need() -> None:
+    network, x = make("conv")
+    for stage in (Cluster(refine_epochs=1), Sparsify(criterion="fisher"), Prune()):
+        with pytest.raises(RecipeError, match="batches"):
+            Recipe([stage]).run(network)
+    with pytest.raises(RecipeError, match="layer 'zz': there is no such layer"):
+        Recipe([Prune(keep=("zz",))]).run(network, Task(calibration_batches=[x]))
+    with pytest.raises(RecipeError, match="stage prune: channels can be removed only before"):
+        Recipe([Cluster(), Prune()]).run(network, Task(calibration_batches=[x]))

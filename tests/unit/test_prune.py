@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("torch_pruning")
 from torch import nn  # noqa: E402
 
-from netpress.training.objective import TrainingError  # noqa: E402
+from netpress.training.objective import RecipeError  # noqa: E402
 from netpress.training.prune import CRITERIA, prune_channels  # noqa: E402
 
 
@@ -196,7 +196,7 @@ def test_what_torch_pruning_cannot_follow_stays() -> None:
     pruned = prune_channels(Concatenated(2).eval(), task(), share=0.5, scope="layer")
     assert {"output", "a", "b"} >= set(pruned.protected)
     assert pruned.module.hidden.out_features == 3
-    with pytest.raises(TrainingError, match="cannot follow"):
+    with pytest.raises(RecipeError, match="cannot follow"):
         prune_channels(nn.Identity(), Task(calibration_batches=["text"], forward=lambda m, b: b), share=0.5)
 
 

@@ -6,14 +6,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from netpress import InvalidConfig, InvalidModel, NetpressError, Task
+from netpress import InvalidConfig, InvalidModel, NetpressError, RecipeError, Task
 from netpress.transforms.cluster import Clusters, cluster
 
 torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
 from netpress.training.cluster import refine_centres  # noqa: E402
-from netpress.training.objective import TrainingError, network_loss  # noqa: E402
+from netpress.training.objective import network_loss  # noqa: E402
 from netpress.training.sensitivity import mean_gradients, squared_gradients  # noqa: E402
 from netpress.training.sparsify import (  # noqa: E402
     apply_masks,
@@ -97,7 +97,7 @@ def test_sensitivities_repeat_and_leave_random_numbers_alone() -> None:
 
 def test_loss_that_is_not_finite() -> None:
     task = Task(name="bad", train_batches=inputs(1), loss=lambda network, batch: network(batch).sum() * float("nan"))
-    with pytest.raises(TrainingError, match=r"'bad'.*nan"):
+    with pytest.raises(RecipeError, match=r"'bad'.*nan"):
         squared_gradients(perceptron(), task)
     clusters = {"0.weight": cluster(perceptron()[0].weight.detach().numpy(), 4)}
     with pytest.raises(NetpressError, match=r"'bad'.*nan"):

@@ -4,21 +4,27 @@ torch is needed, and imported with this package.
 """
 
 from netpress.recipe.batch_norm_fold import BatchNormFold
+from netpress.recipe.cluster import Cluster
 from netpress.recipe.inference_optimised_qp import InferenceOptimisedQp
 from netpress.recipe.local_scaling import LocalScaling
 from netpress.recipe.low_rank import LowRank
+from netpress.recipe.prune import Prune
 from netpress.recipe.recipe import Recipe, RecipeResult, StageReport
 from netpress.recipe.retrain import Retrain
+from netpress.recipe.sparsify import Sparsify
 from netpress.recipe.stage import Stage, stage_from_dict
 
 __all__ = [
     "BatchNormFold",
+    "Cluster",
     "InferenceOptimisedQp",
     "LocalScaling",
     "LowRank",
+    "Prune",
     "Recipe",
     "RecipeResult",
     "Retrain",
+    "Sparsify",
     "Stage",
     "StageReport",
     "stage_from_dict",

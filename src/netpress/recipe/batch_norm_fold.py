@@ -13,12 +13,12 @@ from netpress.parameters import Block
 from netpress.recipe.candidate import Candidate
 from netpress.recipe.stage import Stage
 from netpress.task import Task
+from netpress.training.layers import TRANSPOSED_CONVOLUTIONS
 from netpress.transforms.batch_norm_pairs import find_blocks
 
 __all__ = ["BatchNormFold"]
 
 _BATCH_NORMS = nn.modules.batchnorm._BatchNorm
-_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,6 +55,6 @@ def _pairs(module: nn.Module) -> list[Block]:
     shapes = {name: tuple(value.shape) for name, value in module.state_dict().items()}
     for path, layer in module.named_modules():
         name = f"{path}.weight"
-        if isinstance(layer, _TRANSPOSED) and layer.groups == 1:
+        if isinstance(layer, TRANSPOSED_CONVOLUTIONS) and layer.groups == 1:
             shapes[name] = (shapes[name][1], shapes[name][0], *shapes[name][2:])
     return find_blocks(shapes, {}, module, transposed=True)

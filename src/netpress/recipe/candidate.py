@@ -27,12 +27,18 @@ from netpress.parameters import Block
 from netpress.quantize.tensor import QuantizedTensor
 from netpress.record import Record
 from netpress.task import Scores, Task
-from netpress.training.layers import FactorizedConv, FactorizedLinear, TuckerConv, coded_parameters, scaled_layers
+from netpress.training.layers import (
+    TRANSPOSED_CONVOLUTIONS,
+    FactorizedConv,
+    FactorizedConvTranspose,
+    FactorizedLinear,
+    TuckerConv,
+    coded_parameters,
+    scaled_layers,
+)
 from netpress.transforms.rebuild import Rebuild, Scatter, Transpose, Tucker
 
 __all__ = ["Candidate"]
-
-_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
 @dataclasses.dataclass
@@ -72,7 +78,7 @@ class Candidate:
     def source(self) -> Source:
         """Return the tensors to code, under their names in the stream."""
         tensors = {}
-        turned = self._turned()
+        turned = self.turned()
         for name, value in coded_parameters(self.module).items():
             if name.endswith("_scaling"):
                 value = value.flatten()
@@ -109,7 +115,7 @@ class Candidate:
         """Fix the integers of all weights as the encoder quantises them now, and give the network their values."""
         settled = quantized_weights(self.encode())
         state = dict(self.module.named_parameters())
-        turned = self._turned()
+        turned = self.turned()
         with torch.no_grad():
             for name, tensor in settled.items():
                 target = state.get(name, state.get(_parametrized(name)))
@@ -120,6 +126,13 @@ class Candidate:
                 target.copy_(value.reshape(target.shape))
                 self.quantized[name] = tensor
 
+    @staticmethod
+    def as_coded(name: str, quantized: QuantizedTensor, turned: Mapping[str, int]) -> QuantizedTensor:
+        """Return the integers of a weight with their dimensions as they are coded."""
+        if name not in turned:
+            return quantized
+        return dataclasses.replace(quantized, levels=np.ascontiguousarray(quantized.levels.swapaxes(0, 1)))
+
     @property
     def parameter_count(self) -> int:
         """Number of values that are coded, counters excepted."""
@@ -129,7 +142,7 @@ class Candidate:
 
     def rebuild(self) -> list[Rebuild]:
         """Return how the original weights come from the coded ones."""
-        steps: list[Rebuild] = [Transpose(name, (1, 0, *range(2, ndim))) for name, ndim in self._turned().items()]
+        steps: list[Rebuild] = [Transpose(name, (1, 0, *range(2, ndim))) for name, ndim in self.turned().items()]
         for path, layer in self.module.named_modules():
             prefix = path + "." if path else ""
             if isinstance(layer, FactorizedConv) and layer.axes is not None:
@@ -138,12 +151,12 @@ class Candidate:
                 steps.append(Tucker(prefix + "weight"))
         return steps + list(self.scatter.values())
 
-    def _turned(self) -> dict[str, int]:
+    def turned(self) -> dict[str, int]:
         """Weights of transposed convolutions that are coded with their output channels first, for folding."""
         turned = {}
         for path, layer in self.module.named_modules():
             name = f"{path}.weight" if path else "weight"
-            if isinstance(layer, _TRANSPOSED) and name in self.norms:
+            if isinstance(layer, TRANSPOSED_CONVOLUTIONS) and name in self.norms:
                 turned[name] = layer.weight.ndim
         return turned
 
@@ -159,9 +172,9 @@ class Candidate:
                 blocks[weight] = dataclasses.replace(block, scaling=weight + "_scaling")
         for path, layer in self.module.named_modules():
             weight = f"{path}.weight" if path else "weight"
-            if isinstance(layer, (FactorizedLinear, FactorizedConv)):
+            if isinstance(layer, (FactorizedLinear, FactorizedConv, FactorizedConvTranspose)):
                 block = blocks.get(weight, Block(weight))
-                if isinstance(layer, FactorizedConv) and layer.unfolding == "columns":
+                if getattr(layer, "unfolding", "rows") != "rows":
                     block = Block(weight)  # its rows are not the output channels
                 blocks[weight] = dataclasses.replace(block, dimensions=tuple(layer.dimensions))
             elif isinstance(layer, TuckerConv):

@@ -19,7 +19,9 @@ from netpress.recipe.stage import Stage
 from netpress.task import Task
 from netpress.training.layers import (
     CONVOLUTIONS,
+    TRANSPOSED_CONVOLUTIONS,
     FactorizedConv,
+    FactorizedConvTranspose,
     FactorizedLinear,
     TuckerConv,
     replace_layer,
@@ -37,9 +39,10 @@ _METHODS = ("auto", "rows", "columns", "tucker")
 class LowRank(Stage):
     """Replaces weights by two factors of lower rank each, where that saves parameters.
 
-    Linear layers and convolutions (1-d to 3-d) take part. Exactly one of ``kept``, ``ranks``, ``error`` and ``energy``
-    says how far to go. The network then runs with two (or three) layers in the place of one, can be retrained so, and
-    is coded as decomposed data units; a decoder gives the factors or the weights.
+    Linear layers, convolutions and transposed ones without groups (1-d to 3-d) take part. Exactly one of ``kept``,
+    ``ranks``, ``error`` and ``energy`` says how far to go. The network then runs with two (or three) layers in the
+    place of one, can be retrained so, and is coded as decomposed data units; a decoder gives the factors or the
+    weights.
 
     Source: response to core experiment 1 of MPEG's neural network compression, 2019.
     """
@@ -85,7 +88,7 @@ class LowRank(Stage):
         for path, rank in (self.ranks or {}).items():
             if path not in found:
                 raise RecipeError("there is no such layer", stage=self.name, layer=path)
-            if not isinstance(found[path], (nn.Linear, *CONVOLUTIONS)):
+            if not _can_be_decomposed(found[path]):
                 kind = type(found[path]).__name__
                 raise RecipeError(f"a {kind} cannot be decomposed", stage=self.name, layer=path)
             matrix = _unfolded(cast(Any, found[path]).weight.detach(), self._unfolding(found[path]))
@@ -100,7 +103,9 @@ class LowRank(Stage):
         """See :meth:`Stage.run`."""
         layers = self._layers(candidate.module)
         weighted = candidate.task.calibration_batches is not None if self.weighted is None else self.weighted
-        moments = input_moments(candidate.module, layers, candidate.task) if weighted else {}
+        # The columns of a transposed convolution's weight are no inputs.
+        seen = {path: layer for path, layer in layers.items() if not isinstance(layer, TRANSPOSED_CONVOLUTIONS)}
+        moments = input_moments(candidate.module, seen, candidate.task) if weighted else {}
         plans: dict[str, _Plan] = {}
         for done, (path, layer) in enumerate(layers.items()):
             if progress is not None:
@@ -128,7 +133,7 @@ class LowRank(Stage):
         """Return the layers that may be decomposed."""
         result = {}
         for path, layer in module.named_modules():
-            if type(layer) not in (nn.Linear, *CONVOLUTIONS) or _is_used_directly(module, path):
+            if not _can_be_decomposed(layer) or _is_used_directly(module, path):
                 continue
             if self.ranks is not None:
                 wanted = path in self.ranks
@@ -212,6 +217,8 @@ class _Plan:
         first, second = (torch.from_numpy(np.ascontiguousarray(f)).to(kind.device, kind.dtype) for f in (g, h))
         if isinstance(layer, nn.Linear):
             return FactorizedLinear(first, second, None if layer.bias is None else layer.bias.detach().clone())
+        if isinstance(layer, TRANSPOSED_CONVOLUTIONS):
+            return FactorizedConvTranspose(layer, first, second)
         return FactorizedConv(layer, first, second, self.unfolding)
 
 
@@ -221,6 +228,10 @@ def _unfolded(weight: torch.Tensor, unfolding: str) -> Array:
         out, channels, height, width = array.shape
         return array.transpose(0, 2, 1, 3).reshape(out * height, channels * width)
     return array.reshape(len(array), -1)
+
+
+def _can_be_decomposed(layer: Any) -> bool:
+    return type(layer) in (nn.Linear, *CONVOLUTIONS) or (type(layer) in TRANSPOSED_CONVOLUTIONS and layer.groups == 1)
 
 
 def _can_split(layer: nn.Module) -> bool:

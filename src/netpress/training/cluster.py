@@ -48,7 +48,7 @@ def refine_centres(
         New clusters by name; no more centres than before.
 
     Raises:
-        TrainingError: the loss is not finite.
+        RecipeError: the loss is not finite.
         InvalidModel: a name or a shape does not fit the module.
         InvalidConfig: an option is out of range, or the task has no batches.
 

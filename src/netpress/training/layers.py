@@ -17,7 +17,9 @@ from torch.nn.utils import parametrize
 
 __all__ = [
     "CONVOLUTIONS",
+    "TRANSPOSED_CONVOLUTIONS",
     "FactorizedConv",
+    "FactorizedConvTranspose",
     "FactorizedLinear",
     "RowScaling",
     "TuckerConv",
@@ -29,8 +31,14 @@ __all__ = [
 ]
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+TRANSPOSED_CONVOLUTIONS = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _FUNCTIONS: dict[int, Any] = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
+
+_TRANSPOSED_FUNCTIONS: dict[int, Any] = {
+    1: functional.conv_transpose1d,
+    2: functional.conv_transpose2d,
+    3: functional.conv_transpose3d,
+}
 
 
 class FactorizedLinear(nn.Module):
@@ -117,6 +125,32 @@ class FactorizedConv(nn.Module):
         (sy, sx), (py, px), (dy, dx) = self.stride, padding, self.dilation
         middle = functional.conv2d(x, h, None, (1, sx), (0, px), (1, dx))
         return functional.conv2d(middle, g, self.bias, (sy, 1), (py, 0), (dy, 1))
+
+
+class FactorizedConvTranspose(nn.Module):
+    """A transposed convolution without groups whose weight, ``(in, out * taps)``, is ``G H``.
+
+    It runs as a convolution of size 1 to ``rank`` channels and a transposed one. ``weight_G`` is ``(in, rank)``,
+    ``weight_H`` ``(rank, out * taps)``.
+    """
+
+    axes: tuple[int, ...] | None = None
+    unfolding = "inputs"
+
+    def __init__(self, layer: Any, g: torch.Tensor, h: torch.Tensor) -> None:
+        super().__init__()
+        self.weight_G = nn.Parameter(g)
+        self.weight_H = nn.Parameter(h)
+        self.bias = None if layer.bias is None else nn.Parameter(layer.bias.detach().clone())
+        self.dimensions = tuple(layer.weight.shape)
+        self.options = (layer.stride, layer.padding, layer.output_padding, 1, layer.dilation)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Apply both layers."""
+        taps = len(self.dimensions) - 2
+        g = self.weight_G.T.reshape(-1, len(self.weight_G), *(1,) * taps)
+        h = self.weight_H.reshape(-1, *self.dimensions[1:])
+        return _TRANSPOSED_FUNCTIONS[taps](_FUNCTIONS[taps](x, g), h, self.bias, *self.options)
 
 
 class TuckerConv(nn.Module):

@@ -9,14 +9,10 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from netpress.errors import InvalidConfig, NetpressError
+from netpress.errors import InvalidConfig, RecipeError
 from netpress.task import Batch, Task
 
-__all__ = ["TrainingError", "batches_of", "frozen", "network_loss", "seeded", "value_of"]
-
-
-class TrainingError(NetpressError):
-    """A loss is not finite, or a network cannot be changed as asked."""
+__all__ = ["batches_of", "frozen", "network_loss", "seeded", "value_of"]
 
 
 def network_loss(task: Task, module: Any) -> Callable[[Any, Batch], Any]:
@@ -24,28 +20,15 @@ def network_loss(task: Task, module: Any) -> Callable[[Any, Batch], Any]:
 
     Args:
         task: its ``loss`` is taken where there is one.
-        module: the original network; without a loss, outputs are compared with its own (Kullback-Leibler divergence of
-            logits, else mean squared error).
+        module: the original network; without a loss, outputs are compared with its own, see
+            :func:`netpress.training.loop.distillation_loss`.
     """
     if task.loss is not None:
         return task.loss
+    from netpress.training.loop import distillation_loss
+
     teacher = frozen(module)
-
-    def distance(student: Any, batch: Batch) -> Any:
-        import torch
-        from torch.nn import functional
-
-        with torch.no_grad():
-            wanted = task.output(teacher, batch)
-        actual = task.output(student, batch)
-        if task.outputs != "logits":
-            return functional.mse_loss(actual, wanted)
-        classes = 1 if actual.dim() == 4 else -1
-        logs, targets = (functional.log_softmax(x, classes).movedim(classes, -1) for x in (actual, wanted))
-        rows, wanted_rows = (x.reshape(-1, x.shape[-1]) for x in (logs, targets))
-        return functional.kl_div(rows, wanted_rows, reduction="batchmean", log_target=True)
-
-    return distance
+    return lambda student, batch: distillation_loss(task, student, teacher, batch)
 
 
 def frozen(module: Any) -> Any:
@@ -69,11 +52,11 @@ def value_of(loss: Any, task: Task) -> float:
     """Return the number in a loss.
 
     Raises:
-        TrainingError: it is infinite or undefined.
+        RecipeError: it is infinite or undefined.
     """
     value = float(loss.detach())
     if not math.isfinite(value):
-        raise TrainingError(f"task {task.name!r}: the loss is {value}; a lower learning rate may help")
+        raise RecipeError(f"task {task.name!r}: the loss is {value}; a lower learning rate may help")
     return value
 
 

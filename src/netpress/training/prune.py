@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from netpress.errors import InvalidConfig, InvalidModel
+from netpress.errors import InvalidConfig, InvalidModel, RecipeError
 from netpress.task import Batch, Task
-from netpress.training.objective import TrainingError, batches_of
+from netpress.training.objective import batches_of
 from netpress.training.sensitivity import mean_gradients, squared_gradients
 from netpress.transforms.channels import scatter_all
 
@@ -83,7 +83,7 @@ def prune_channels(
     Raises:
         InvalidConfig: an option is out of range, or the task has no batches.
         InvalidModel: ``keep`` names no layer.
-        TrainingError: no channel can be removed, or the graph cannot be found.
+        RecipeError: no channel can be removed, or the graph cannot be found.
 
     Source: G. Fang et al., 2023, for the graph of dependent layers; Z. Liu et al., 2017, for batch-norm scales;
     P. Molchanov et al., 2019, for first-order changes.
@@ -115,13 +115,13 @@ def prune_channels(
                 group.prune()
         history = pruner.DG.pruning_history()
         if not history:
-            raise TrainingError(f"task {task.name!r}: no channel of the network can be removed")
+            raise RecipeError(f"task {task.name!r}: no channel of the network can be removed")
     result = _pruned(original, task, batch, history, protected)
     if result is None:  # groups that are safe one by one are not so together: shortcuts that pad channels, say
         history, dropped = _compatible(original, task, batch, history)
         result = _pruned(original, task, batch, history, [*protected, *dropped])
     if result is None or (share > 0 and not history):
-        raise TrainingError(f"task {task.name!r}: no channel of the network can be removed")
+        raise RecipeError(f"task {task.name!r}: no channel of the network can be removed")
     return result
 
 
@@ -237,7 +237,7 @@ def _kept_positions(
     kept = {}
     for name, tensor in tagged.state_dict().items():
         if tensor.shape != pruned[name].shape:
-            raise TrainingError(f"pruning {name!r} again gave another shape")
+            raise RecipeError(f"pruning {name!r} again gave another shape")
         kept[name] = _positions(tensor.cpu().numpy().astype(np.int64), shapes[name], name)
     return kept
 
@@ -264,7 +264,7 @@ def _positions(flat: npt.NDArray[np.int64], shape: tuple[int, ...], name: str) -
     for dimension, part in enumerate(parts):
         rows = np.moveaxis(part, dimension, 0).reshape(part.shape[dimension], -1)
         if rows.size and not np.all(rows == rows[:, :1]):
-            raise TrainingError(f"pruning {name!r} leaves other channels in each of its groups")
+            raise RecipeError(f"pruning {name!r} leaves other channels in each of its groups")
         kept.append(np.asarray(rows[:, 0] if rows.size else np.zeros(len(rows)), np.int64))
     return tuple(kept)
 
@@ -280,7 +280,7 @@ def _graph(network: Any, task: Task, batch: Batch) -> Any:
             return torch_pruning.DependencyGraph().build_dependency(network, batch, forward_fn=task.output)
     except Exception as error:  # it names no errors of its own
         reason = f"torch-pruning cannot follow the network: {type(error).__name__}: {error}"
-        raise TrainingError(f"task {task.name!r}: {reason}") from error
+        raise RecipeError(f"task {task.name!r}: {reason}") from error
 
 
 def _replay(network: Any, task: Task, batch: Batch, history: History) -> None:

@@ -35,7 +35,7 @@ def squared_gradients(module: Any, task: Task, *, batches: int | None = None, se
         Name -> float32 of the parameter's shape, 0 or more; parameters of integers are left out.
 
     Raises:
-        TrainingError: a loss is not finite.
+        RecipeError: a loss is not finite.
         InvalidConfig: the task has no batches.
 
     Source: J. Martens, 2014, for the empirical and the sampled Fisher information.
