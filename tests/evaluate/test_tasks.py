@@ -15,7 +15,11 @@ from netpress import Task
 torch = pytest.importorskip("torch")
 pytestmark = needs_corpus
 
-NAMES = [stated.task for stated in STATED]
+BY_NAME = {stated.task: stated for stated in reversed(STATED)}
+NAMES = list(BY_NAME)
+QUICK_UNLESS_HEAVY = [
+    pytest.param(name, marks=[pytest.mark.slow] if stated.heavy else []) for name, stated in BY_NAME.items()
+]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -34,8 +38,9 @@ def quick() -> Any:
 
     def get(name: str) -> Task:
         if name not in loaded:
-            limit = next(stated.limit for stated in STATED if stated.task == name)
-            loaded[name] = netpress.evaluate.load(name, CORPUS, limit=limit)
+            stated = BY_NAME[name]
+            pytest.importorskip(stated.needs)
+            loaded[name] = netpress.evaluate.load(name, CORPUS, limit=stated.limit)
         return loaded[name]
 
     return get
@@ -43,9 +48,10 @@ def quick() -> Any:
 
 @pytest.mark.parametrize(
     "stated",
-    [pytest.param(stated, id=stated.task, marks=[pytest.mark.slow] if stated.slow else []) for stated in STATED],
+    [pytest.param(stated, id=stated.title, marks=[pytest.mark.slow] if stated.slow else []) for stated in STATED],
 )
 def test_float_metric(stated: Stated) -> None:
+    pytest.importorskip(stated.needs)
     task = netpress.evaluate.load(stated.task, CORPUS, **stated.options)
     assert task.model is not None
     assert task.scores(task.model()).value == pytest.approx(stated.value, abs=stated.tolerance)
@@ -56,13 +62,13 @@ def test_every_task_is_tested() -> None:
     assert ours == set(NAMES)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", QUICK_UNLESS_HEAVY)
 def test_limited_evaluation(name: str, quick: Any) -> None:
     """Few samples give a score for each, the same twice; any choice of rows has a value."""
     task = quick(name)
     module = task.model()
     scores = task.scores(module)
-    assert len(scores.samples) == next(stated.limit for stated in STATED if stated.task == name)
+    assert len(scores.samples) == BY_NAME[name].limit
     assert np.isfinite(scores.value)
     assert np.array_equal(scores.samples, task.scores(module).samples)
     assert np.isfinite(scores.aggregate(scores.samples[[0, 0, 1]]))

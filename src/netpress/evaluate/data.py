@@ -64,7 +64,8 @@ def decode_image(content: bytes | npt.NDArray[np.uint8], mode: str = "RGB") -> n
 def build(network: Callable[[], nn.Module], weights: Path) -> nn.Module:
     """Build a network with the weights of a .safetensors file, in inference mode; torch's random state is kept.
 
-    Counters of batch norms may be missing in the file; inference does not use them.
+    Counters of batch norms may be missing in the file; inference does not use them. Buffers that the network makes
+    itself may be there; they are not read.
 
     Raises:
         InvalidModel: other names differ, or a shape does.
@@ -75,18 +76,20 @@ def build(network: Callable[[], nn.Module], weights: Path) -> nn.Module:
         found = module.load_state_dict(load_file(weights), strict=False)
     except RuntimeError as error:
         raise InvalidModel(f"{weights}: {error}") from None
+    constants = dict(module.named_buffers())
     missing = [name for name in found.missing_keys if not name.endswith(_COUNTER)]
-    if missing or found.unexpected_keys:
-        raise InvalidModel(f"{weights}: missing {missing}, unexpected {found.unexpected_keys}")
+    unexpected = [name for name in found.unexpected_keys if name not in constants]
+    if missing or unexpected:
+        raise InvalidModel(f"{weights}: missing {missing}, unexpected {unexpected}")
     return module.eval()
 
 
 def layers_of(network: Callable[[], nn.Module]) -> str:
-    """Return the layers of a network and its number of parameters in words; nothing is allocated for them."""
-    with torch.device("meta"):
+    """Return the layers of a network and its number of parameters in words, and keep torch's random state."""
+    with torch.random.fork_rng(devices=[]):
         module = network()
     counts: dict[str, int] = {}
-    for layer in module.modules():
+    for layer in list(module.modules())[1:]:
         if next(layer.parameters(recurse=False), None) is not None and not isinstance(layer, nn.ParameterList):
             counts[type(layer).__name__] = counts.get(type(layer).__name__, 0) + 1
     layers = ", ".join(f"{count} {kind}" for kind, count in counts.items())

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-__all__ = ["entropy_bits", "psnr"]
+__all__ = ["entropy_bits", "luma", "psnr", "spearman"]
 
 
 def psnr(image: Tensor, reference: Tensor, peak: float = 255) -> float:
@@ -23,3 +23,20 @@ def entropy_bits(values: npt.NDArray[Any]) -> float:
     """Return the zero-order entropy of all the values together, in bits: their count times the entropy of one."""
     _, counts = np.unique(values, return_counts=True)
     return float(-np.sum(counts * np.log2(counts / counts.sum())))
+
+
+def spearman(pairs: npt.NDArray[Any]) -> float:
+    """Return the Spearman rank correlation of the two columns of ``pairs``, (n, 2)."""
+    from scipy.stats import spearmanr
+
+    return float(spearmanr(pairs[:, 0], pairs[:, 1]).statistic)
+
+
+def luma(image: Tensor) -> Tensor:
+    """Return the luma, 16 to 235, of a colour image (3, height, width) with values from 0 to 255.
+
+    Source: Recommendation ITU-R BT.601.
+    """
+    red, green, blue = image.double()
+    values: Tensor = 16 + (65.481 * red + 128.553 * green + 24.966 * blue) / 255
+    return values

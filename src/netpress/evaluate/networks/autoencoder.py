@@ -15,6 +15,7 @@ from netpress.evaluate.augmentation import random_crop
 from netpress.evaluate.data import DataFolder, build, layers_of
 from netpress.evaluate.metrics import entropy_bits, psnr
 from netpress.evaluate.networks import imagenet_images
+from netpress.evaluate.networks.rounding import round_through
 from netpress.evaluate.samples import Batches, Epochs, Samples, choose, inference
 
 __all__ = ["ImageAutoencoder", "image_autoencoder", "image_autoencoder_rate"]
@@ -116,8 +117,7 @@ def _loss(module: nn.Module, batch: Tensor) -> Tensor:
     half is added, so that it does not fall without end where all integers are zero.
     """
     latents = module.encode(batch)  # type: ignore[operator]
-    rounded = latents + (latents.round() - latents).detach()
-    decoded = module.decode(rounded)  # type: ignore[operator]
+    decoded = module.decode(round_through(latents))  # type: ignore[operator]
     distortion = ((decoded - batch) ** 2).mean() * 255**2
     channel_bits = torch.log2(2 * math.e * (latents.abs().mean((0, 2, 3)) + 0.5))
     pixels = batch.shape[2] * batch.shape[3]
@@ -159,4 +159,4 @@ class ImageAutoencoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Images after coding, (n, 3, h, w), of images with values from -0.5 to 0.5; sides are multiples of 8."""
-        return self.decode(self.encode(x).round())
+        return self.decode(round_through(self.encode(x)))
