@@ -5,12 +5,15 @@
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
+#include <cstring>
 #include <optional>
 #include <tuple>
 
 #include "codebook_search.h"
+#include "frozen_rates.h"
 #include "level_coder.h"
 #include "quantize.h"
+#include "quantize_feedback.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -103,6 +106,58 @@ int64_t run_quantizer(Quantize quantize, Input<float> weights, Output<int32_t> l
   }
   nb::gil_scoped_release unlocked;
   return quantize(weights.data(), levels.data(), s, qp);
+}
+
+static_assert(sizeof(FrozenRates) % sizeof(float) == 0, "rates travel as an array of floats");
+constexpr int64_t kRateCount = sizeof(FrozenRates) / sizeof(float);
+
+void fill_rates(Input<int32_t> levels, Output<float> rates, bool dependent, int unary_length, double lambda) {
+  const auto count = static_cast<int64_t>(levels.size());
+  expect(levels, count, "");
+  expect(rates, kRateCount, "rates have another size");
+  if (unary_length < 1 || unary_length > 256) throw Failure(Status::kBadParameter);
+  nb::gil_scoped_release unlocked;
+  const ContextLayout layout(unary_length);
+  const FrozenRates frozen = freeze(count_bins(levels.data(), count, layout, dependent), layout, lambda);
+  std::memcpy(rates.data(), &frozen, sizeof(frozen));
+}
+
+int run_feedback(Input<float> weights, Output<int32_t> levels, int64_t rows, int64_t columns, Input<float> influence,
+                 Input<float> importance, Input<float> row_importance, int64_t groups, int64_t block, float step,
+                 bool dependent, std::optional<Input<float>> rates, int start_state, int end_state, bool plain) {
+  FeedbackForm form;
+  (void)geometry_of(rows, columns, 0);
+  expect(weights, rows * columns, "weights do not have the tensor's size");
+  expect(levels, rows * columns, "levels do not have the tensor's size");
+  if (groups < 1 || rows % groups != 0 || block < 1 || !(step > 0) || start_state < 0 || start_state > 7 ||
+      end_state < -1 || end_state > 7) {
+    throw Failure(Status::kBadParameter);
+  }
+  (void)geometry_of(groups * columns, block, 0);
+  expect(influence, groups * columns * block, "influences have another size");
+  expect(importance, groups * columns, "importances have another size");
+  expect(row_importance, rows, "row importances have another size");
+  form.rows = rows;
+  form.columns = columns;
+  form.groups = groups;
+  form.block = block;
+  form.influence = influence.data();
+  form.importance = importance.data();
+  form.row_importance = row_importance.data();
+  FeedbackSettings settings;
+  FrozenRates frozen;
+  if (rates) {
+    expect(*rates, kRateCount, "rates have another size");
+    std::memcpy(&frozen, rates->data(), sizeof(frozen));
+    settings.rates = &frozen;
+  }
+  settings.reciprocal = static_cast<float>(1.0 / static_cast<double>(step));
+  settings.dependent = dependent;
+  settings.start_state = start_state;
+  settings.end_state = end_state;
+  settings.plain = plain;
+  nb::gil_scoped_release unlocked;
+  return quantize_feedback(weights.data(), levels.data(), form, settings);
 }
 
 }  // namespace
@@ -198,6 +253,13 @@ NB_MODULE(_core, m) {
       "weights"_a, "levels"_a, "rows"_a, "columns"_a, "qp"_a, nb::kw_only(), "scan_order"_a = 0, "qp_density"_a = 2,
       "lambda_scale"_a = 1.0f, "unary_length"_a = 11, "passes"_a = 1,
       "Dependent quantisation with the rate of the bins that will be coded; fills `levels`, returns the qp used.");
+  m.attr("RATE_COUNT") = kRateCount;
+  m.def("fill_rates", &fill_rates, "levels"_a, "rates"_a, nb::kw_only(), "dependent"_a, "unary_length"_a = 11,
+        "lambda_"_a = 1.0, "Fills the table of rates that the statistics of `levels` give, in bits times lambda.");
+  m.def("quantize_feedback", &run_feedback, "weights"_a, "levels"_a, "rows"_a, "columns"_a, nb::kw_only(),
+        "influence"_a, "importance"_a, "row_importance"_a, "groups"_a, "block"_a, "step"_a, "dependent"_a,
+        "rates"_a = nb::none(), "start_state"_a = 0, "end_state"_a = -1, "plain"_a = false,
+        "Quantisation with error feedback; fills `levels`, returns the state of the trellis behind the last one.");
   m.def(
       "dequantize_uniform",
       [](Input<int32_t> levels, Output<float> values, float step) {

@@ -90,6 +90,35 @@ def quantize_rd(
     unary_length: int = 11,
     passes: int = 1,
 ) -> int: ...
+
+RATE_COUNT: int
+
+def fill_rates(
+    levels: _Levels,
+    rates: npt.NDArray[np.float32],
+    *,
+    dependent: bool,
+    unary_length: int = 11,
+    lambda_: float = 1.0,
+) -> None: ...
+def quantize_feedback(
+    weights: npt.NDArray[np.float32],
+    levels: _Levels,
+    rows: int,
+    columns: int,
+    *,
+    influence: npt.NDArray[np.float32],
+    importance: npt.NDArray[np.float32],
+    row_importance: npt.NDArray[np.float32],
+    groups: int,
+    block: int,
+    step: float,
+    dependent: bool,
+    rates: npt.NDArray[np.float32] | None = None,
+    start_state: int = 0,
+    end_state: int = -1,
+    plain: bool = False,
+) -> int: ...
 def dequantize_uniform(levels: _Levels, values: npt.NDArray[np.float32], step: float) -> None: ...
 def dequantize_codebook(
     indexes: _Levels, values: npt.NDArray[np.float32], codebook: _Levels, zero_offset: int, step: float
