@@ -48,17 +48,17 @@ class Form:
     @property
     def groups(self) -> int:
         """Runs of rows with a form of their own."""
-        return self.importance.shape[0]
+        return int(self.importance.shape[0])
 
     @property
     def columns(self) -> int:
         """Columns of the weight matrix."""
-        return self.importance.shape[1]
+        return int(self.importance.shape[1])
 
     @property
     def block(self) -> int:
         """Width of a block of columns."""
-        return self.influence.shape[2]
+        return int(self.influence.shape[2])
 
 
 def factor(moments: npt.NDArray[np.floating], *, damping: float = 0.01, name: str | None = None) -> Form:
@@ -108,10 +108,11 @@ def _lower_factor(moments: npt.NDArray[np.float64], added: float, name: str | No
     damped = moments[::-1, ::-1].copy()
     damped[np.diag_indices_from(damped)] += added
     try:
-        lower = np.linalg.cholesky(damped)
+        upper = np.linalg.cholesky(damped).T
     except np.linalg.LinAlgError:
         raise InvalidModel("the second moments of the inputs are not positive semidefinite", tensor=name) from None
-    return lower.T[::-1, ::-1]
+    lower: npt.NDArray[np.float64] = upper[::-1, ::-1]
+    return lower
 
 
 def quantize_feedback(
