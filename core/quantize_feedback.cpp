@@ -22,7 +22,11 @@ class Row {
   }
 
   void start(const float* weights, int64_t row) {
-    for (size_t j = 0; j < weights_.size(); ++j) base_[j] = weights_[j] = weights[j] * reciprocal_;
+    const float* targets = form_.targets == nullptr ? weights : form_.targets + row * form_.columns;
+    for (size_t j = 0; j < weights_.size(); ++j) {
+      weights_[j] = weights[j] * reciprocal_;
+      base_[j] = targets[j] * reciprocal_;
+    }
     importance_ = form_.row_importance == nullptr ? 1.0f : form_.row_importance[row];
     group_ = row / (form_.rows / form_.groups);
   }

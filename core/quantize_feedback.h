@@ -20,6 +20,7 @@ struct FeedbackForm {
   const float* influence = nullptr;
   const float* importance = nullptr;      // groups x columns, at least 0
   const float* row_importance = nullptr;  // rows, at least 0; null: all 1
+  const float* targets = nullptr;         // weights with the influence of errors elsewhere; null: the weights
 };
 
 struct FeedbackSettings {

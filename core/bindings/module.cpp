@@ -124,7 +124,8 @@ void fill_rates(Input<int32_t> levels, Output<float> rates, bool dependent, int 
 
 int run_feedback(Input<float> weights, Output<int32_t> levels, int64_t rows, int64_t columns, Input<float> influence,
                  Input<float> importance, Input<float> row_importance, int64_t groups, int64_t block, float step,
-                 bool dependent, std::optional<Input<float>> rates, int start_state, int end_state, bool plain) {
+                 bool dependent, std::optional<Input<float>> rates, std::optional<Input<float>> targets,
+                 int start_state, int end_state, bool plain) {
   FeedbackForm form;
   (void)geometry_of(rows, columns, 0);
   expect(weights, rows * columns, "weights do not have the tensor's size");
@@ -144,6 +145,10 @@ int run_feedback(Input<float> weights, Output<int32_t> levels, int64_t rows, int
   form.influence = influence.data();
   form.importance = importance.data();
   form.row_importance = row_importance.data();
+  if (targets) {
+    expect(*targets, rows * columns, "targets do not have the tensor's size");
+    form.targets = targets->data();
+  }
   FeedbackSettings settings;
   FrozenRates frozen;
   if (rates) {
@@ -258,7 +263,7 @@ NB_MODULE(_core, m) {
         "lambda_"_a = 1.0, "Fills the table of rates that the statistics of `levels` give, in bits times lambda.");
   m.def("quantize_feedback", &run_feedback, "weights"_a, "levels"_a, "rows"_a, "columns"_a, nb::kw_only(),
         "influence"_a, "importance"_a, "row_importance"_a, "groups"_a, "block"_a, "step"_a, "dependent"_a,
-        "rates"_a = nb::none(), "start_state"_a = 0, "end_state"_a = -1, "plain"_a = false,
+        "rates"_a = nb::none(), "targets"_a = nb::none(), "start_state"_a = 0, "end_state"_a = -1, "plain"_a = false,
         "Quantisation with error feedback; fills `levels`, returns the state of the trellis behind the last one.");
   m.def(
       "dequantize_uniform",

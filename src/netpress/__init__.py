@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from netpress.api import decode, encode, load, open, save
 from netpress.bitstream.reader import NetpressWarning
+from netpress.calibration.collect import calibrate
+from netpress.calibration.quantizer import quantize_model
+from netpress.calibration.statistics import Calibration, LayerStatistics
 from netpress.config import EncodeConfig
 from netpress.decoder import Decoder
 from netpress.encoder import Encoder
@@ -34,6 +37,7 @@ from netpress.task import Scores, Task
 __all__ = [
     "BaseMismatch",
     "Block",
+    "Calibration",
     "DecodeLimits",
     "Decoder",
     "EncodeConfig",
@@ -41,6 +45,7 @@ __all__ = [
     "InvalidBitstream",
     "InvalidConfig",
     "InvalidModel",
+    "LayerStatistics",
     "LimitExceeded",
     "NetpressError",
     "NetpressWarning",
@@ -54,10 +59,12 @@ __all__ = [
     "TensorInfo",
     "UnsupportedBitstream",
     "__version__",
+    "calibrate",
     "decode",
     "encode",
     "load",
     "open",
+    "quantize_model",
     "save",
 ]
 

@@ -115,6 +115,7 @@ def quantize_feedback(
     step: float,
     dependent: bool,
     rates: npt.NDArray[np.float32] | None = None,
+    targets: npt.NDArray[np.float32] | None = None,
     start_state: int = 0,
     end_state: int = -1,
     plain: bool = False,

@@ -19,7 +19,7 @@ from netpress import _core
 from netpress.errors import InvalidModel
 from netpress.quantize.step_size import step_size
 
-__all__ = ["LARGEST_LEVEL", "Form", "factor", "form_error", "quantize_feedback"]
+__all__ = ["LARGEST_LEVEL", "Form", "factor", "form_error", "quantize_feedback", "quantize_feedback_rows"]
 
 Matrix = npt.NDArray[np.float32]
 Levels = npt.NDArray[np.int32]
@@ -241,6 +241,105 @@ class _Search:
             )
         except _core.Failure:
             raise InvalidModel("a weight is too many steps large for error feedback", tensor=self.name) from None
+
+
+def quantize_feedback_rows(
+    weights: npt.NDArray[np.float32],
+    form: Form,
+    *,
+    qp: int,
+    qp_density: int = 2,
+    dependent: bool = True,
+    rate_weight: float = 0.0,
+    passes: int = 2,
+    unary_length: int = 11,
+    name: str | None = None,
+) -> Levels:
+    """Quantise a weight whose first dimension counts the inputs, as in transposed convolutions.
+
+    Errors of a row reach the rows behind it, and the kernel positions behind them in their own.
+
+    Args:
+        weights: finite float32, shape (inputs, outputs / groups, kernel ...).
+        form: of :func:`factor`, for groups of (inputs / groups) x kernel positions.
+        qp, qp_density, dependent, rate_weight, passes, unary_length, name: as for :func:`quantize_feedback`.
+
+    Returns:
+        int32 levels, shape of the weights.
+
+    Raises:
+        InvalidModel: as for :func:`quantize_feedback`.
+    """
+    rows = weights.shape[0]
+    kernel = math.prod(weights.shape[2:])
+    blocks = np.ascontiguousarray(weights, np.float32).reshape(rows, math.prod(weights.shape[1:2]), kernel)
+    if not np.isfinite(blocks).all():
+        raise InvalidModel("the weights are not finite", tensor=name)
+    if form.groups * form.columns != rows * kernel or form.block != form.columns:
+        raise InvalidModel(
+            f"moments of {form.groups} groups of {form.columns} inputs do not fit shape {weights.shape}", tensor=name
+        )
+    if not blocks.size:
+        return np.zeros(weights.shape, np.int32)
+    step = float(np.float32(step_size(qp, qp_density)))
+    levels = _run_rows(blocks, form, step, dependent, None, name)
+    rates = np.empty(_core.RATE_COUNT, np.float32)
+    for _ in range(passes if rate_weight > 0 else 0):
+        _core.fill_rates(
+            levels.reshape(-1),
+            rates,
+            dependent=dependent,
+            unary_length=unary_length,
+            lambda_=rate_weight / (step * step),
+        )
+        levels = _run_rows(blocks, form, step, dependent, rates, name)
+    return levels.reshape(weights.shape)
+
+
+def _run_rows(
+    weights: Matrix,
+    form: Form,
+    step: float,
+    dependent: bool,
+    rates: npt.NDArray[np.float32] | None,
+    name: str | None,
+) -> Levels:
+    """Return the levels of one search, row after row of shape (outputs, kernel)."""
+    rows, outputs, kernel = weights.shape
+    levels = np.empty(weights.shape, np.int32)
+    targets = weights.copy()
+    ones = np.ones(outputs, np.float32)
+    in_group = rows // form.groups
+    state = 0
+    for row in range(rows):
+        group, place = divmod(row, in_group)
+        own = slice(place * kernel, (place + 1) * kernel)
+        influence = form.influence[group, own]
+        try:
+            state = _core.quantize_feedback(
+                weights[row].reshape(-1),
+                levels[row].reshape(-1),
+                outputs,
+                kernel,
+                influence=np.ascontiguousarray(influence[:, own]).reshape(-1),
+                importance=form.importance[group, own],
+                row_importance=ones,
+                groups=1,
+                block=kernel,
+                step=step,
+                dependent=dependent,
+                rates=rates,
+                targets=targets[row].reshape(-1),
+                start_state=state,
+            )
+        except _core.Failure:
+            raise InvalidModel("a weight is too many steps large for error feedback", tensor=name) from None
+        end = (group + 1) * in_group
+        if row + 1 < end:
+            errors = weights[row] - levels[row].astype(np.float32) * np.float32(step)
+            reached = (errors @ influence[:, own.stop :]).reshape(outputs, end - row - 1, kernel)
+            targets[row + 1 : end] += reached.transpose(1, 0, 2)
+    return levels
 
 
 def form_error(

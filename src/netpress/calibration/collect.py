@@ -1,0 +1,253 @@
+"""Runs a network over unlabelled inputs and collects what its layers see.
+
+Source: docs/notes/calibrated-quantisation.md.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from netpress.bitstream.reader import NetpressWarning
+from netpress.calibration.statistics import COLUMNS, TABLE, Calibration, LayerStatistics
+from netpress.errors import InvalidConfig, InvalidModel
+from netpress.parallel import Progress
+from netpress.task import Batch, Task
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["calibrate"]
+
+DEFAULT_MEMORY_BYTES = 2 << 30
+_SMALLEST_BLOCK = 64
+
+
+def calibrate(
+    module: torch.nn.Module,
+    batches: Iterable[Batch] | Callable[[], Iterable[Batch]],
+    *,
+    forward: Callable[[Any, Batch], Any] | None = None,
+    outputs: str = "logits",
+    sensitivities: bool = True,
+    memory_bytes: int = DEFAULT_MEMORY_BYTES,
+    device: Any = None,
+    progress: Progress | None = None,
+    seed: int = 0,
+) -> Calibration:
+    """Collect the statistics that calibrated quantisation needs, in one pass over unlabelled inputs.
+
+    Every use of a weight in a product, a convolution (of any dimension, with groups, stride, dilation; transposed) or a
+    look-up is seen, whatever layer it belongs to: linear and convolutional layers, attention, LSTM and GRU cells,
+    embeddings. Weights that are used otherwise are named in a warning.
+
+    Args:
+        module: the network; put into inference mode for the time, its parameters are not changed.
+        batches: inputs, as a task has them. Some hundred samples do.
+        forward: runs the network on a batch and returns its output tensor; None: calls it with the inputs of the batch.
+        outputs: ``"logits"`` (classes in the last dimension, or in dimension 1 of an image) or ``"values"``. Tells what
+            the divergence of two outputs is: that of Kullback and Leibler between the distributions, or half the
+            squared difference.
+        sensitivities: also collect how much each layer and row matters, which needs a backward pass.
+        memory_bytes: for all moments together. Wide layers get moments of blocks of their inputs if need be.
+        device: where to run, such as ``"cuda"``; the module returns to where it was. None: where it is.
+        progress: called with samples done, 0 for the unknown total, and the word "calibration".
+        seed: of the random choices.
+
+    Returns:
+        The statistics, with numpy arrays only.
+
+    Raises:
+        InvalidModel: inputs of a layer are infinite or undefined; names the weight.
+        InvalidConfig: there are no batches, or ``outputs`` is unknown.
+    """
+    import torch
+
+    from netpress.calibration.observer import Observer
+
+    if outputs not in ("logits", "values"):
+        raise InvalidConfig(f"outputs are 'logits' or 'values', not {outputs!r}")
+    task = Task(name="calibration", forward=forward, calibration_batches=batches)
+    home = next((p.device for p in module.parameters()), torch.device("cpu"))
+    target = home if device is None else torch.device(device)
+    module.to(target)
+    generator = torch.Generator().manual_seed(seed)
+    parameters = {n: p for n, p in module.named_parameters() if p.is_floating_point()}
+    weights = {n: p for n, p in parameters.items() if p.ndim > 1}
+    observer = Observer(weights, _blocks(weights, memory_bytes), generator)
+    squares: dict[str, Any] = {}
+    samples = 0
+    try:
+        with _inference(module, parameters if sensitivities else {}), torch.set_grad_enabled(sensitivities):
+            for batch in task.batches("calibration") if callable(batches) else batches:
+                with observer:
+                    output = task.output(module, _moved(batch, target))
+                samples += len(output)
+                if sensitivities:
+                    _add_squares(squares, parameters, output, outputs, generator)
+                if progress is not None:
+                    progress(samples, 0, "calibration")
+    finally:
+        module.to(home)
+    if samples == 0:
+        raise InvalidConfig("there are no calibration batches")
+    gradients = {n: s.cpu().numpy() / samples for n, s in squares.items()}
+    return _calibration(module, observer.statistics(), gradients if sensitivities else None, samples)
+
+
+@contextlib.contextmanager
+def _inference(module: Any, differentiated: Mapping[str, Any]) -> Iterator[None]:
+    """Inference mode, with layers that show all their products; gradients of some parameters."""
+    import torch
+
+    training = {m: m.training for m in module.modules()}
+    required = {p: p.requires_grad for p in differentiated.values()}
+    fast = torch.backends.mha.get_fastpath_enabled()
+    module.eval()
+    for parameter in required:
+        parameter.requires_grad_(True)
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with _unfused(any(isinstance(m, torch.nn.RNNBase) for m in training)):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+        for parameter, value in required.items():
+            parameter.requires_grad_(value)
+        for part, mode in training.items():
+            part.training = mode
+
+
+@contextlib.contextmanager
+def _unfused(recurrent: bool) -> Iterator[None]:
+    """Recurrent layers step by step; fused ones hide their states. Convolutions are faster with the libraries on."""
+    import torch
+
+    if not recurrent:
+        yield
+        return
+    with warnings.catch_warnings(), torch.backends.cudnn.flags(enabled=False):
+        # The flags of oneDNN include one that warns where it has no meaning.
+        warnings.filterwarnings("ignore", message="TF32 acceleration")
+        with torch.backends.mkldnn.flags(enabled=False):
+            yield
+
+
+def _moved(batch: Any, device: Any) -> Any:
+    """Return a batch on a device."""
+    import torch
+
+    if isinstance(batch, torch.Tensor):
+        return batch.to(device)
+    if isinstance(batch, Mapping):
+        return {key: _moved(value, device) for key, value in batch.items()}
+    if isinstance(batch, (tuple, list)):
+        return type(batch)(_moved(value, device) for value in batch)
+    return batch
+
+
+def _add_squares(
+    squares: dict[str, Any], parameters: Mapping[str, Any], output: Any, kind: str, generator: Any
+) -> None:
+    """Add the squared gradients of a random projection of the outputs; sums over the columns of weights.
+
+    The projections have the Fisher information of the outputs as their covariance, and are independent from sample to
+    sample, so that the square of the gradient of a whole batch has the sum of the squares as its mean.
+    """
+    import torch
+
+    output = output.to(torch.float32)
+    signs = torch.randint(0, 2, output.shape, generator=generator).to(output) * 2 - 1
+    projection = signs
+    if kind == "logits":
+        axis = 1 if output.ndim == 4 else -1
+        probabilities = output.detach().softmax(axis)
+        roots = probabilities.sqrt()
+        projection = roots * signs - probabilities * (roots * signs).sum(axis, keepdim=True)
+    used = list(parameters.items())
+    gradients = torch.autograd.grad((output * projection).sum(), [p for _, p in used], allow_unused=True)
+    for (name, parameter), gradient in zip(used, gradients, strict=True):
+        if gradient is None:
+            continue
+        if not bool(gradient.isfinite().all()):
+            raise InvalidModel("the gradients of the outputs are not finite on the calibration data", tensor=name)
+        square = gradient.detach().to(torch.float64).square()
+        square = square if parameter.ndim < 2 else square.flatten(1).sum(1)
+        squares[name] = squares[name] + square if name in squares else square
+
+
+def _blocks(weights: Mapping[str, Any], memory_bytes: int) -> dict[str, int]:
+    """Return the width of the blocks of moments of each weight, so that all together fit the memory."""
+    inputs = {n: max(w.shape) if w.ndim == 2 else max(w[0].numel(), w[:, 0].numel()) for n, w in weights.items()}
+    blocks = dict(inputs)
+    while True:
+        needs = {n: 4 * inputs[n] * blocks[n] for n in blocks}
+        largest = max(needs, key=lambda n: needs[n], default="")
+        if not largest or sum(needs.values()) <= memory_bytes or blocks[largest] <= _SMALLEST_BLOCK:
+            return blocks
+        blocks[largest] = math.ceil(blocks[largest] / 2)
+
+
+def _calibration(
+    module: Any,
+    statistics: Mapping[str, LayerStatistics],
+    gradients: Mapping[str, npt.NDArray[np.float64]] | None,
+    samples: int,
+) -> Calibration:
+    layers = {}
+    vectors = {}
+    unreached = []
+    names = _names(module)
+    for name, parameter in module.named_parameters():
+        squares = None if gradients is None else gradients.get(name, np.zeros(parameter.shape[:1]))
+        if parameter.ndim < 2:
+            if squares is not None and parameter.ndim == 1:
+                vectors.update(dict.fromkeys(names[name], squares))
+        elif name in statistics:
+            layer = statistics[name]
+            sensitivity = None if squares is None else _sensitivity(layer, squares, tuple(parameter.shape))
+            complete = LayerStatistics(layer.layout, layer.moments, layer.mean, layer.count, sensitivity)
+            layers.update(dict.fromkeys(names[name], complete))
+        else:
+            unreached += names[name]
+    if unreached:
+        message = f"calibration did not see how these weights are used: {', '.join(unreached)}"
+        warnings.warn(message, NetpressWarning, stacklevel=3)
+    return Calibration(layers, samples, vectors, tuple(unreached))
+
+
+def _names(module: Any) -> dict[str, list[str]]:
+    """Return all names of each parameter, by its first one."""
+    first: dict[int, str] = {}
+    names: dict[str, list[str]] = {}
+    for name, parameter in module.named_parameters(remove_duplicate=False):
+        names.setdefault(first.setdefault(id(parameter), name), []).append(name)
+    return names
+
+
+def _sensitivity(
+    layer: LayerStatistics, squares: npt.NDArray[np.float64], shape: tuple[int, ...]
+) -> npt.NDArray[np.float64]:
+    """Return the divergence per unit of the quadratic form, from the squared gradients of each row of the weight.
+
+    A white error of variance s changes the divergence by s / 2 times the squared gradients, and the form of one output
+    by s times the trace of the moments.
+    """
+    rows = shape[0]
+    if layer.layout == TABLE:
+        return squares * rows / max(math.prod(shape), 1)
+    groups, inputs, block = layer.moments.shape
+    index = np.arange(inputs)
+    traces = layer.moments[:, index, index % block].astype(np.float64).sum(axis=1)
+    traces = np.where(traces > 0, traces, np.inf)
+    if layer.layout == COLUMNS:
+        per_row: npt.NDArray[np.float64] = squares / np.repeat(traces, rows // groups)
+        return per_row
+    # Rows are inputs: one number for all outputs.
+    return np.array([squares.sum() / (traces.mean() * groups * shape[1])])

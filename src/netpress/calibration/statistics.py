@@ -1,0 +1,173 @@
+"""What calibration collects: arrays without a framework, that can be saved, loaded and merged."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from netpress.errors import InvalidConfig, InvalidModel
+
+__all__ = ["COLUMNS", "ROWS", "TABLE", "Calibration", "LayerStatistics"]
+
+Array = npt.NDArray[np.float32]
+
+COLUMNS = "columns"
+"""Each row of the weight makes an output from the inputs, which are its columns: linear layers, convolutions."""
+ROWS = "rows"
+"""The first dimension of the weight counts inputs: transposed convolutions, products of inputs and weight."""
+TABLE = "table"
+"""Each row of the weight is an output: embeddings."""
+
+_LAYOUTS = (COLUMNS, ROWS, TABLE)
+_FORMAT = "netpress calibration 1"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LayerStatistics:
+    """The inputs of one weight, and how much errors of its outputs matter.
+
+    With ``x`` the inputs that one output is made of, a weight of layout ``"columns"`` has as many inputs as columns
+    (kernel positions count: the last dimensions of the weight), one of layout ``"rows"`` as many as (first dimension /
+    groups) x kernel positions, and a ``"table"`` none.
+
+    Args:
+        layout: ``"columns"``, ``"rows"`` or ``"table"``.
+        moments: float32, mean of ``x x^T``, shape (groups, inputs, block): the blocks on the diagonal, all of it where
+            block = inputs. For a table: share of uses of each row, shape (1, rows, 1).
+        mean: float32, mean of ``x``, shape (groups, inputs); zero for a table.
+        count: number of ``x`` seen, per group.
+        sensitivity: float64, shape (rows of the weight,): twice the divergence of the network's outputs per unit of
+            ``e^T moments e`` with ``e`` the errors of a row, of ``e^T e`` for a table. Shape (1,) for ``"rows"``: the
+            same for all outputs. None: not collected.
+    """
+
+    layout: str
+    moments: Array
+    mean: Array
+    count: int
+    sensitivity: npt.NDArray[np.float64] | None = None
+
+    def __post_init__(self) -> None:
+        if self.layout not in _LAYOUTS:
+            raise InvalidConfig(f"a layout is one of {', '.join(_LAYOUTS)}, not {self.layout!r}")
+        if self.moments.ndim != 3 or self.mean.shape != self.moments.shape[:2]:
+            raise InvalidConfig(f"moments of shape {self.moments.shape} and means of {self.mean.shape} do not fit")
+
+    def merged(self, other: LayerStatistics, share: float) -> LayerStatistics:
+        """Return the statistics of both; ``share`` is the part of the samples that are this one's.
+
+        Raises:
+            InvalidConfig: they are of different layers.
+        """
+        if self.layout != other.layout or self.moments.shape != other.moments.shape:
+            raise InvalidConfig("statistics of different layers or memory budgets cannot be merged")
+        own = self.count / max(self.count + other.count, 1)
+        sensitivity = None
+        if self.sensitivity is not None and other.sensitivity is not None:
+            sensitivity = share * self.sensitivity + (1 - share) * other.sensitivity
+        return LayerStatistics(
+            self.layout,
+            np.float32(own) * self.moments + np.float32(1 - own) * other.moments,
+            np.float32(own) * self.mean + np.float32(1 - own) * other.mean,
+            self.count + other.count,
+            sensitivity,
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Calibration:
+    """What :func:`netpress.calibrate` collected.
+
+    Args:
+        layers: statistics by name of the weight; a weight with several names has them under each.
+        samples: number of samples that were run.
+        vectors: mean squared gradient of the divergence by name, shape of the parameter, for parameters of one
+            dimension; empty without sensitivities.
+        unreached: weights of two or more dimensions that no layer used in a way that is understood.
+    """
+
+    layers: Mapping[str, LayerStatistics]
+    samples: int
+    vectors: Mapping[str, npt.NDArray[np.float64]] = dataclasses.field(default_factory=dict)
+    unreached: tuple[str, ...] = ()
+
+    @property
+    def has_sensitivities(self) -> bool:
+        """Whether it tells how much errors of every layer matter."""
+        return all(layer.sensitivity is not None for layer in self.layers.values())
+
+    def merge(self, other: Calibration) -> Calibration:
+        """Return the calibration of both sets of samples.
+
+        Raises:
+            InvalidConfig: they belong to different networks.
+        """
+        share = self.samples / max(self.samples + other.samples, 1)
+        layers = dict(self.layers)
+        for name, layer in other.layers.items():
+            layers[name] = layers[name].merged(layer, share) if name in layers else layer
+        vectors = dict(self.vectors)
+        for name, squares in other.vectors.items():
+            if name in vectors and vectors[name].shape != squares.shape:
+                raise InvalidConfig(f"parameter {name!r} has another shape in the other calibration")
+            vectors[name] = share * vectors[name] + (1 - share) * squares if name in vectors else squares
+        unreached = tuple(sorted((set(self.unreached) | set(other.unreached)) - set(layers)))
+        return Calibration(layers, self.samples + other.samples, vectors, unreached)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write it to a safetensors file.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        from safetensors.numpy import save_file
+
+        arrays: dict[str, npt.NDArray[Any]] = {}
+        layouts = {}
+        for name, layer in self.layers.items():
+            layouts[name] = [layer.layout, layer.count]
+            arrays["moments:" + name] = np.ascontiguousarray(layer.moments)
+            arrays["mean:" + name] = np.ascontiguousarray(layer.mean)
+            if layer.sensitivity is not None:
+                arrays["sensitivity:" + name] = np.ascontiguousarray(layer.sensitivity)
+        for name, squares in self.vectors.items():
+            arrays["vector:" + name] = np.ascontiguousarray(squares)
+        about = {"layers": layouts, "samples": self.samples, "unreached": self.unreached}
+        save_file(arrays, path, metadata={"format": _FORMAT, "calibration": json.dumps(about)})
+
+    @staticmethod
+    def load(path: str | os.PathLike[str]) -> Calibration:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            OSError: the file cannot be read.
+            InvalidModel: it is no calibration.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"no such file: {os.fspath(path)!r}")
+        try:
+            with safe_open(path, "numpy") as file:
+                metadata = file.metadata() or {}
+                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except SafetensorError as error:
+            raise InvalidModel(f"{os.fspath(path)!r} is no calibration: {error}") from None
+        if metadata.get("format") != _FORMAT:
+            raise InvalidModel(f"{os.fspath(path)!r} is no calibration of this version")
+        about = json.loads(metadata["calibration"])
+        layers = {
+            name: LayerStatistics(
+                layout, arrays["moments:" + name], arrays["mean:" + name], count, arrays.get("sensitivity:" + name)
+            )
+            for name, (layout, count) in about["layers"].items()
+        }
+        vectors = {name.removeprefix("vector:"): a for name, a in arrays.items() if name.startswith("vector:")}
+        return Calibration(layers, about["samples"], vectors, tuple(about["unreached"]))

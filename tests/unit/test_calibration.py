@@ -1,0 +1,423 @@
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+nn = torch.nn
+
+import netpress  # noqa: E402
+from netpress.errors import InvalidConfig, InvalidModel  # noqa: E402
+from netpress.quantize.feedback import form_error  # noqa: E402
+
+NetpressWarning = netpress.NetpressWarning
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(0)
+
+
+def run(module, *inputs, **options):
+    options.setdefault("outputs", "values")
+    return netpress.calibrate(module, list(inputs), **options)
+
+
+def output_energy(layer, delta, x):
+    """Sum over outputs of the mean squared change that a change of the weight makes, over all positions."""
+    with torch.no_grad():
+        before = layer(x).double()
+        layer.weight.add_(delta)
+        after = layer(x).double()
+        layer.weight.sub_(delta)
+    change = (after - before).square()
+    if isinstance(layer, nn.Linear):
+        return change.reshape(-1, change.shape[-1]).mean(0).sum().item()
+    return change.transpose(0, 1).flatten(1).mean(1).sum().item()
+
+
+CONVOLUTIONS = [
+    (nn.Conv1d(4, 6, 3, stride=2, padding=1), (5, 4, 17)),
+    (nn.Conv2d(3, 5, 3), (4, 3, 9, 8)),
+    (nn.Conv2d(3, 5, (3, 2), stride=(2, 1), padding=(1, 0), dilation=(1, 2)), (4, 3, 9, 8)),
+    (nn.Conv2d(4, 6, 1, stride=2, bias=False), (3, 4, 7, 7)),
+    (nn.Conv2d(6, 4, 3, groups=2, padding="same"), (3, 6, 6, 6)),
+    (nn.Conv2d(5, 10, 3, groups=5, padding=1, padding_mode="reflect"), (3, 5, 6, 6)),
+    (nn.Conv3d(2, 3, (2, 3, 1), padding=1), (2, 2, 4, 5, 3)),
+    (nn.Linear(7, 4), (11, 7)),
+    (nn.Linear(7, 4, bias=False), (3, 5, 7)),
+]
+
+
+class TestMoments:
+    @pytest.mark.parametrize(("layer", "shape"), CONVOLUTIONS, ids=lambda v: str(v)[:40])
+    def test_they_tell_what_errors_do_to_the_outputs(self, layer, shape):
+        x = torch.randn(shape) + 0.3
+        statistics = run(layer, x).layers["weight"]
+        assert statistics.layout == "columns"
+        delta = torch.randn_like(layer.weight)
+        energy = form_error(delta.numpy(), statistics.moments)
+        assert energy == pytest.approx(output_energy(layer, delta, x), rel=1e-4)
+
+    @pytest.mark.parametrize(
+        ("layer", "shape"),
+        [
+            (nn.ConvTranspose1d(3, 2, 4, stride=2, padding=1), (4, 3, 6)),
+            (nn.ConvTranspose2d(4, 6, 3, stride=2, padding=1, output_padding=1, groups=2), (3, 4, 5, 4)),
+            (nn.ConvTranspose2d(3, 2, (2, 3), dilation=(2, 1)), (3, 3, 4, 4)),
+            (nn.ConvTranspose3d(2, 3, 2, stride=2), (2, 2, 3, 3, 3)),
+        ],
+        ids=lambda v: str(v)[:40],
+    )
+    def test_transposed_convolutions(self, layer, shape):
+        x = torch.randn(shape) + 0.3
+        statistics = run(layer, x).layers["weight"]
+        assert statistics.layout == "rows"
+        delta = torch.randn_like(layer.weight)
+        # One row of errors per output, in the groups' order.
+        errors = delta.reshape(layer.groups, -1, *delta.shape[1:]).transpose(1, 2).flatten(0, 1).flatten(1)
+        energy = form_error(errors.numpy(), statistics.moments)
+        assert energy == pytest.approx(output_energy(layer, delta, x), rel=1e-4)
+
+    def test_means(self):
+        x = torch.randn(20, 6) + 1
+        statistics = run(nn.Linear(6, 2), x[:7], x[7:]).layers["weight"]
+        np.testing.assert_allclose(statistics.mean[0], x.mean(0).numpy(), rtol=1e-5)
+        assert statistics.count == 20
+
+    def test_some_positions_stand_for_all(self):
+        layer = nn.Conv2d(2, 3, 3)
+        x = torch.randn(40, 2, 34, 34)
+        statistics = run(layer, x).layers["weight"]
+        assert statistics.count == 4096
+        delta = torch.randn_like(layer.weight)
+        energy = form_error(delta.numpy(), statistics.moments)
+        assert energy == pytest.approx(output_energy(layer, delta, x), rel=0.1)
+
+    def test_lstm_and_gru_cells_are_seen_step_by_step(self):
+        for kind in (nn.LSTM, nn.GRU):
+            cells = kind(4, 5, num_layers=2, batch_first=True)
+            x = torch.randn(3, 6, 4)
+            found = run(cells, x, forward=lambda m, b: m(b)[0]).layers
+            assert set(found) == {"weight_ih_l0", "weight_hh_l0", "weight_ih_l1", "weight_hh_l1"}
+            flat = x.reshape(-1, 4)
+            np.testing.assert_allclose(found["weight_ih_l0"].moments[0], (flat.T @ flat / 18).numpy(), rtol=1e-4)
+            with torch.no_grad():
+                hidden = cells(x)[0]
+            earlier = torch.cat([torch.zeros(3, 1, 5), hidden[:, :-1]], 1).reshape(-1, 5)
+            np.testing.assert_allclose(
+                found["weight_hh_l1"].moments[0], (earlier.T @ earlier / 18).numpy(), rtol=1e-4, atol=1e-6
+            )
+
+    def test_attention(self):
+        attention = nn.MultiheadAttention(8, 2, batch_first=True)
+        x = torch.randn(3, 5, 8)
+        found = run(attention, x, forward=lambda m, b: m(b, b, b)[0]).layers
+        assert set(found) == {"in_proj_weight", "out_proj.weight"}
+        flat = x.reshape(-1, 8)
+        np.testing.assert_allclose(found["in_proj_weight"].moments[0], (flat.T @ flat / 15).numpy(), rtol=1e-4)
+        with torch.no_grad():
+            attention.out_proj.weight.copy_(torch.eye(8))
+            attention.out_proj.bias.zero_()
+            heads = attention(x, x, x)[0].reshape(-1, 8)
+        np.testing.assert_allclose(found["out_proj.weight"].moments[0], (heads.T @ heads / 15).numpy(), rtol=1e-3)
+
+    def test_attention_to_something_else_has_a_group_per_projection(self):
+        attention = nn.MultiheadAttention(8, 2, batch_first=True)
+        q, k, v = torch.randn(3, 3, 5, 8)
+        found = run(attention, (q, k, v), forward=lambda m, b: m(*b)[0]).layers["in_proj_weight"]
+        assert found.moments.shape == (3, 8, 8)
+        for group, x in enumerate((q, k, v)):
+            flat = x.reshape(-1, 8)
+            np.testing.assert_allclose(found.moments[group], (flat.T @ flat / 15).numpy(), rtol=1e-4)
+
+    def test_transformer_layers(self):
+        layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+        calibration = run(layer, torch.randn(3, 5, 8))
+        assert calibration.unreached == ()
+        assert set(calibration.layers) == {
+            "self_attn.in_proj_weight",
+            "self_attn.out_proj.weight",
+            "linear1.weight",
+            "linear2.weight",
+        }
+
+    def test_products_with_the_inputs_in_the_first_dimension(self):
+        class Layer(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.weight = nn.Parameter(torch.randn(4, 3))
+
+            def forward(self, x):
+                return x @ self.weight
+
+        x = torch.randn(9, 4)
+        statistics = run(Layer(), x).layers["weight"]
+        assert statistics.layout == "rows"
+        np.testing.assert_allclose(statistics.moments[0], (x.T @ x / 9).numpy(), rtol=1e-5)
+
+    def test_embeddings_count_uses(self):
+        table = nn.Embedding(5, 3)
+        statistics = run(table, torch.tensor([[0, 1, 1, 3]])).layers["weight"]
+        assert statistics.layout == "table"
+        np.testing.assert_allclose(statistics.moments[0, :, 0], [0.25, 0.5, 0, 0.25, 0])
+
+    def test_a_shared_weight_is_collected_once_for_all_its_uses(self):
+        class Shared(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.first = nn.Linear(4, 4, bias=False)
+                self.second = self.first
+
+            def forward(self, x):
+                return self.second(self.first(x))
+
+        module = Shared()
+        x = torch.randn(6, 4)
+        found = run(module, x).layers
+        y = module.first(x).detach()
+        assert found["first.weight"] is found["second.weight"]
+        np.testing.assert_allclose(
+            found["first.weight"].moments[0], ((x.T @ x + y.T @ y) / 12).numpy(), rtol=1e-4, atol=1e-6
+        )
+
+    def test_blocks_where_memory_is_short(self):
+        layer = nn.Linear(256, 3)
+        x = torch.randn(50, 256)
+        whole = run(layer, x).layers["weight"].moments
+        blocks = run(layer, x, memory_bytes=4 * 256 * 100).layers["weight"].moments
+        assert blocks.shape == (1, 256, 64)
+        for start in range(0, 256, 64):
+            here = slice(start, start + 64)
+            np.testing.assert_allclose(blocks[0, here], whole[0, here, here], rtol=1e-4, atol=1e-5)
+
+
+class TestSensitivities:
+    @pytest.mark.parametrize("outputs", ["values", "logits"])
+    def test_they_predict_the_divergence_of_white_errors(self, outputs):
+        module = nn.Sequential(nn.Conv2d(2, 6, 3), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(6 * 16, 5))
+        x = torch.randn(192, 2, 6, 6)
+        calibration = run(module, *x.split(16), outputs=outputs)
+        with torch.no_grad():
+            before = module(x).double()
+        for name in ("0.weight", "3.weight"):
+            layer = calibration.layers[name]
+            deviation = 0.003
+            parameter = module.get_parameter(name)
+            measured, predicted = [], []
+            for _ in range(20):
+                delta = deviation * torch.randn_like(parameter)
+                with torch.no_grad():
+                    parameter.add_(delta)
+                    after = module(x).double()
+                    parameter.sub_(delta)
+                if outputs == "values":
+                    divergence = (after - before).square().sum(1).mean() / 2
+                else:
+                    p, q = before.log_softmax(1), after.log_softmax(1)
+                    divergence = (p.exp() * (p - q)).sum(1).mean()
+                measured.append(divergence.item())
+            trace = np.trace(layer.moments[0])
+            predicted = deviation**2 * trace * layer.sensitivity.sum() / 2
+            assert predicted == pytest.approx(np.mean(measured), rel=0.3)
+
+    def test_without_them_no_gradient_is_needed(self):
+        calibration = run(nn.Linear(3, 2), torch.randn(4, 3), sensitivities=False)
+        assert calibration.layers["weight"].sensitivity is None
+        assert not calibration.has_sensitivities
+        assert not calibration.vectors
+
+    def test_vectors(self):
+        calibration = run(nn.Linear(3, 2), torch.randn(400, 3))
+        # A bias is its output: its squared gradient is 1 for values.
+        np.testing.assert_allclose(calibration.vectors["bias"], [1, 1], rtol=2)
+        assert calibration.has_sensitivities
+
+
+class TestCalibrate:
+    def test_the_module_is_left_as_it_was(self):
+        module = nn.Sequential(nn.Linear(3, 4), nn.Dropout(), nn.Linear(4, 2))
+        module[0].eval()
+        module[0].weight.requires_grad_(False)
+        before = {n: p.clone() for n, p in module.state_dict().items()}
+        run(module, torch.randn(5, 3))
+        assert [m.training for m in module.modules()] == [True, False, True, True]
+        assert [p.requires_grad for p in module.parameters()] == [False, True, True, True]
+        assert all(torch.equal(p, before[n]) for n, p in module.state_dict().items())
+        assert all(p.grad is None for p in module.parameters())
+
+    def test_inputs_that_are_not_finite(self):
+        module = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 2))
+        with torch.no_grad():
+            module[0].bias[1] = torch.inf
+        with pytest.raises(InvalidModel, match=r"1\.weight.*not finite"):
+            run(module, torch.randn(2, 3))
+
+    def test_weights_that_are_not_reached(self):
+        module = nn.Linear(3, 2)
+        module.other = nn.Linear(3, 2)
+        with pytest.warns(NetpressWarning, match=r"other\.weight"):
+            calibration = run(module, torch.randn(2, 3))
+        assert calibration.unreached == ("other.weight",)
+
+    def test_no_batches(self):
+        with pytest.raises(InvalidConfig, match="no calibration batches"):
+            run(nn.Linear(3, 2))
+        with pytest.raises(InvalidConfig, match="outputs"):
+            run(nn.Linear(3, 2), torch.randn(1, 3), outputs="labels")
+
+    def test_progress_and_dictionaries(self):
+        seen = []
+        batches = [{"input": torch.randn(4, 3)}, {"input": torch.randn(2, 3)}]
+        calibration = netpress.calibrate(nn.Linear(3, 2), lambda: batches, progress=lambda *a: seen.append(a))
+        assert calibration.samples == 6
+        assert [done for done, _, _ in seen] == [4, 6]
+
+    def test_the_same_seed_gives_the_same_statistics(self):
+        module = nn.Conv2d(2, 3, 3)
+        x = torch.randn(20, 2, 20, 20)
+        first, second = run(module, x).layers["weight"], run(module, x).layers["weight"]
+        np.testing.assert_array_equal(first.moments, second.moments)
+        np.testing.assert_array_equal(first.sensitivity, second.sensitivity)
+
+    def test_importing_netpress_does_not_import_torch(self):
+        code = "import sys, netpress; netpress.calibrate; sys.exit('torch' in sys.modules)"
+        assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+class TestContainer:
+    def test_files(self, tmp_path):
+        module = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+        calibration = run(module, torch.randn(5, 3))
+        calibration.save(tmp_path / "c.safetensors")
+        again = netpress.Calibration.load(tmp_path / "c.safetensors")
+        assert again.samples == 5
+        assert list(again.layers) == list(calibration.layers)
+        for name, layer in calibration.layers.items():
+            for field in ("layout", "count"):
+                assert getattr(again.layers[name], field) == getattr(layer, field)
+            for field in ("moments", "mean", "sensitivity"):
+                np.testing.assert_array_equal(getattr(again.layers[name], field), getattr(layer, field))
+        np.testing.assert_array_equal(again.vectors["0.bias"], calibration.vectors["0.bias"])
+
+    def test_other_files(self, tmp_path):
+        (tmp_path / "c").write_bytes(b"\x08\0\0\0\0\0\0\0{}      ")
+        with pytest.raises(InvalidModel, match="no calibration"):
+            netpress.Calibration.load(tmp_path / "c")
+        with pytest.raises(FileNotFoundError):
+            netpress.Calibration.load(tmp_path / "d")
+
+    def test_merged_halves_are_the_whole(self):
+        module = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
+        x = torch.randn(30, 3)
+        whole = run(module, x[:10], x[10:], sensitivities=False)
+        parts = [run(module, part, sensitivities=False) for part in (x[:10], x[10:])]
+        merged = parts[0].merge(parts[1])
+        assert merged.samples == 30
+        for name, layer in whole.layers.items():
+            np.testing.assert_allclose(merged.layers[name].moments, layer.moments, rtol=1e-4, atol=1e-6)
+            np.testing.assert_allclose(merged.layers[name].mean, layer.mean, rtol=1e-4, atol=1e-6)
+
+    def test_what_does_not_fit_together(self):
+        first, second = (run(nn.Linear(n, 2), torch.randn(4, n)) for n in (3, 4))
+        with pytest.raises(InvalidConfig, match="cannot be merged"):
+            first.merge(second)
+
+
+def network():
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(8, 8, 3, groups=8),
+        nn.Conv2d(8, 12, 1),
+        nn.ReLU(),
+        nn.ConvTranspose2d(12, 6, 3, stride=2),
+        nn.AvgPool2d(4),
+        nn.Flatten(),
+        nn.Linear(6 * 9, 10),
+    )
+
+
+def outputs_after(module, quantized, x):
+    state = netpress.decode(netpress.encode(module, quantized=quantized))
+    again = network()
+    again.load_state_dict({n: torch.tensor(a) for n, a in state.items()})
+    with torch.no_grad():
+        return again(x)
+
+
+class TestQuantizeModel:
+    @pytest.mark.parametrize("use_dq", [False, True])
+    def test_outputs_are_better_than_without_data(self, use_dq):
+        module = network()
+        mixing = torch.randn(3 * 64, 12) @ torch.randn(12, 3 * 64) / 8  # images of twelve patterns
+        data = (torch.randn(400, 3 * 64) @ mixing).reshape(-1, 3, 8, 8)
+        calibration = run(module, *data[:256].split(64))
+        test = data[256:]
+        with torch.no_grad():
+            wanted = module(test)
+        errors, sizes = [], []
+        quantized = netpress.quantize_model(module, calibration, qp=-30, use_dq=use_dq, lambda_scale=0, allocation=0)
+        for given in (quantized, {n: free(module, n, -30, use_dq) for n in quantized}):
+            errors.append((outputs_after(module, given, test) - wanted).square().mean().item())
+            sizes.append(len(netpress.encode(module, quantized=given)))
+        assert errors[0] < 0.5 * errors[1]
+        assert sizes[0] < 1.05 * sizes[1]
+
+    def test_steps_follow_sensitivities(self):
+        module = network()
+        calibration = run(module, torch.randn(64, 3, 8, 8))
+        flat = netpress.quantize_model(module, calibration, qp=-16, allocation=0)
+        steps = netpress.quantize_model(module, calibration, qp=-16)
+        assert {t.qp for t in flat.values()} == {-16}
+        qps = {n: t.qp for n, t in steps.items()}
+        assert len(set(qps.values())) > 1
+        sizes = {n: p.numel() for n, p in module.named_parameters() if n in qps}
+        mean = sum(qps[n] * sizes[n] for n in qps) / sum(sizes.values())
+        assert mean == pytest.approx(-16, abs=1)
+        exact = netpress.quantize_model(module, calibration, qp=-16, qps={"0.weight": -30})
+        assert exact["0.weight"].qp == -30
+        assert exact["3.weight"].qp == qps["3.weight"]
+
+    def test_weights_without_statistics_are_quantised_without_data(self):
+        module = nn.Linear(30, 20)
+        module.other = nn.Linear(30, 20)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NetpressWarning)
+            calibration = run(module, torch.randn(50, 30))
+        quantized = netpress.quantize_model(module, calibration, qp=-20)
+        step = 2.0**-5
+        for name in ("weight", "other.weight"):
+            error = module.get_parameter(name).detach().numpy() - quantized[name].values()
+            assert np.abs(error).max() < 3 * step
+
+    def test_embeddings(self):
+        module = nn.Sequential(nn.Embedding(40, 8), nn.Flatten(), nn.Linear(8 * 4, 5))
+        tokens = torch.randint(0, 20, (100, 4))
+        quantized = netpress.quantize_model(module, run(module, tokens), qp=-8, lambda_scale=1)
+        error = np.square(module[0].weight.detach().numpy() - quantized["0.weight"].values()).mean(axis=1)
+        assert error[:20].mean() < error[20:].mean()
+
+    def test_steps_too_fine_for_feedback(self):
+        module = nn.Linear(6, 4)
+        calibration = run(module, torch.randn(20, 6))
+        quantized = netpress.quantize_model(module, calibration, qp=-110)
+        np.testing.assert_allclose(quantized["weight"].values(), module.weight.detach().numpy(), atol=1e-6)
+
+    def test_what_does_not_fit(self):
+        calibration = run(nn.Linear(6, 4), torch.randn(20, 6))
+        with pytest.raises(InvalidModel, match="weight"):
+            netpress.quantize_model(nn.Linear(5, 4), calibration, qp=-20)
+        with pytest.raises(InvalidModel, match="does not have it"):
+            netpress.quantize_model({"other": np.zeros((4, 6), "f4")}, calibration, qp=-20)
+        with pytest.raises(InvalidConfig, match="lambda_scale"):
+            netpress.quantize_model(nn.Linear(6, 4), calibration, qp=-20, lambda_scale=-1)
+
+
+def free(module, name, qp, use_dq):
+    from netpress.quantize.levels import quantize
+
+    weights = module.get_parameter(name).detach().numpy()
+    return netpress.QuantizedTensor(quantize(weights, qp=qp, qp_density=2, dependent=use_dq)[0], qp, use_dq)
