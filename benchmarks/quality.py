@@ -5,8 +5,8 @@
 ResNet-20 on CIFAR-10. Calibration on training images without labels; divergence (mean Kullback-Leibler divergence of
 the outputs from the float network's) on the 2000 test images, and in brackets on 2000 training images that calibration
 does not see. Needs NETPRESS_SHARED (folder with corpus/ and tools/) and, for the rows of NNCodec, NETPRESS_PEER (Python
-with NNCodec 2.1.3). "Saved" compares bytes at equal divergence on the test images, interpolated between logarithms, with
-the better of NNCodec's rows. The standard error of a divergence is 5 to 8 % of it, which is 1 to 2 % of the bytes.
+with NNCodec 2.1.3). "Saved" compares bytes at equal divergence on the test images, interpolated between logarithms,
+with the better of NNCodec's rows. The standard error of a divergence is 5 to 8 % of it, which is 1 to 2 % of the bytes.
 """
 
 from __future__ import annotations
