@@ -190,6 +190,27 @@ class ArithmeticDecoder {
   uint64_t doublings() const { return static_cast<uint64_t>(position_) * 8 - 9 - static_cast<uint64_t>(spare_); }
   unsigned window() const { return static_cast<unsigned>(value_ >> kPoint); }
 
+  // The registers, for loops that keep those of several decoders at once. Below its nine integer bits, which begin at
+  // kPoint, `value` holds `spare` bits of the payload that are accounted for. Behind these may be more, as they stand
+  // in the payload.
+  struct Registers {
+    uint64_t value;
+    uint64_t range;
+    int64_t spare;
+    const uint8_t* next;
+  };
+  static constexpr int kPoint = 54;  // of value; the sign bit stays free for comparisons
+
+  Registers registers() const { return {value_, range_, spare_, window_.data() + position_}; }
+  void set_registers(const Registers& r) {
+    value_ = r.value;
+    range_ = r.range;
+    spare_ = static_cast<int>(r.spare);
+    position_ = static_cast<size_t>(r.next - window_.data());
+  }
+  // Bytes of the payload that are still to be fetched; negative behind its end.
+  int64_t bytes_left() const { return static_cast<int64_t>(window_.size()) - static_cast<int64_t>(position_); }
+
   // Reads the terminating bin; checks stop pattern and that the payload is used up to its last byte.
   void finish() {
     const uint64_t n = doublings();
@@ -214,8 +235,6 @@ class ArithmeticDecoder {
     position_ += 4;
     spare_ += 32;
   }
-
-  static constexpr int kPoint = 54;  // of value_; the sign bit stays free for comparisons
 
   ByteWindow window_;
   uint64_t value_;         // decoder offset, nine integer bits

@@ -12,6 +12,7 @@ class ByteWindow {
   ByteWindow(const uint8_t* data, size_t size) : data_(data), size_(size) {}
 
   size_t size() const { return size_; }
+  const uint8_t* data() const { return data_; }
   uint8_t operator[](size_t i) const { return data_[i]; }
 
   // Four bytes from `position` as a big-endian integer; bytes beyond the end read as 0.

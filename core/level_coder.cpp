@@ -160,13 +160,22 @@ int64_t PayloadDecoder::field(int bits) {
   return raw >> (bits - 1) ? raw - (int64_t{1} << bits) : raw;
 }
 
-DecodedPart PayloadDecoder::tensor(int32_t* levels, TensorCoding coding) {
+DecodedPart PayloadDecoder::tensor(int32_t* levels, const TensorCoding& coding) {
+  OpenTensor opened = open(coding);
+  weights(levels, opened);
+  return std::move(opened.part);
+}
+
+OpenTensor PayloadDecoder::open(const TensorCoding& given) {
+  OpenTensor opened{given, {}, {}, {}};
+  TensorCoding& coding = opened.coding;
   coding.normalise();
   if (coding.unary_length < 1) throw Failure(Status::kBadParameter);
-  std::vector<Context> contexts = fresh_contexts(coding.unary_length);
+  opened.contexts = fresh_contexts(coding.unary_length);
+  std::vector<Context>& contexts = opened.contexts;
   const ContextLayout layout(coding.unary_length);
-  DecodedPart part;
-  std::vector<uint8_t> skipped;
+  DecodedPart& part = opened.part;
+  std::vector<uint8_t>& skipped = opened.skipped;
   if (coding.has_tool_flags()) {
     if (coding.has_parent) part.history_used = coder_.bypass(1) != 0;
     part.rows_skipped = coder_.bypass(1) != 0;
@@ -187,13 +196,15 @@ DecodedPart PayloadDecoder::tensor(int32_t* levels, TensorCoding coding) {
     if (set != 0 && index == layout.prefix + 31) throw Failure(Status::kReservedFlag);
     contexts[static_cast<size_t>(index)].reset(set);
   });
-
-  weights(levels, coding, part.history_used, skipped, contexts, part);
-  return part;
+  return opened;
 }
 
-void PayloadDecoder::weights(int32_t* levels, const TensorCoding& coding, bool history_in_use,
-                             const std::vector<uint8_t>& skipped, std::vector<Context>& contexts, DecodedPart& part) {
+void PayloadDecoder::weights(int32_t* levels, OpenTensor& opened) {
+  const TensorCoding& coding = opened.coding;
+  const bool history_in_use = opened.part.history_used;
+  const std::vector<uint8_t>& skipped = opened.skipped;
+  std::vector<Context>& contexts = opened.contexts;
+  DecodedPart& part = opened.part;
   const ContextLayout layout(coding.unary_length);
   const Bounds bounds = coding.bounds();
   const int32_t* base = coding.temporal() ? coding.base : nullptr;

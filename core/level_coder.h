@@ -117,6 +117,19 @@ struct DecodedPart {
   std::vector<EntryPoint> entry_points;  // as observed while decoding
 };
 
+// A tensor whose flags and parameter sets have been read, up to its first weight.
+struct OpenTensor {
+  TensorCoding coding;  // normalised
+  std::vector<Context> contexts;
+  std::vector<uint8_t> skipped;  // by row; empty if no row is
+  DecodedPart part;
+
+  // Its weights follow each other without a break and depend on nothing else.
+  bool is_single_run() const {
+    return coding.is_plain(part.history_used) && coding.geometry.scan_order == 0 && skipped.empty();
+  }
+};
+
 class PayloadDecoder {
  public:
   PayloadDecoder(const uint8_t* data, size_t size, bool fast = true) : fast_(fast), coder_(data, size) {}
@@ -124,15 +137,18 @@ class PayloadDecoder {
   int64_t field(int bits);
 
   // Decodes one tensor into `levels` (row-major, every position is written).
-  DecodedPart tensor(int32_t* levels, TensorCoding coding);
+  DecodedPart tensor(int32_t* levels, const TensorCoding& coding);
+
+  // The same in two steps.
+  OpenTensor open(const TensorCoding& coding);
+  void weights(int32_t* levels, OpenTensor& opened);
+
+  ArithmeticDecoder& coder() { return coder_; }
 
   // Terminating bin, stop pattern, length.
   void finish() { coder_.finish(); }
 
  private:
-  void weights(int32_t* levels, const TensorCoding& coding, bool history_in_use, const std::vector<uint8_t>& skipped,
-               std::vector<Context>& contexts, DecodedPart& part);
-
   bool fast_;
   ArithmeticDecoder coder_;
 };

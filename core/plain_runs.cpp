@@ -2,10 +2,7 @@
 
 #include <cstring>
 
-#if defined(__x86_64__)
-#include <cpuid.h>
-#endif
-
+#include "processor.h"
 #include "trellis.h"
 
 namespace netpress {
@@ -23,15 +20,6 @@ constexpr uint64_t kPackedStates = [] {
 
 NETPRESS_INLINE uint64_t next_state(uint64_t state, uint64_t parity) {
   return kPackedStates >> (8 * state + 4 * parity) & 7;
-}
-
-// Magnitude above the unary part.
-NETPRESS_INLINE int64_t decode_remainder(ArithmeticDecoder& coder, Context* prefix) {
-  int k = 0;
-  while (coder.bin(prefix[k])) {
-    if (++k > 30) throw Failure(Status::kValueOutOfRange);
-  }
-  return ((int64_t{1} << k) - 1) + coder.bypass(k);
 }
 
 template <bool kDependent>
@@ -160,16 +148,6 @@ template <bool kDependent>
 NETPRESS_TARGET void encode_bmi2(ArithmeticEncoder& coder, Context* contexts, const ContextLayout& layout,
                                  const int32_t* levels, int64_t count, Neighbourhood& n) {
   encode_run<kDependent>(coder, contexts, layout, levels, count, n);
-}
-
-bool has_bmi2() {
-  // Not every compiler knows the name lzcnt: bit 5 of ecx.
-  static const bool has = [] {
-    unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
-    return __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2") &&
-           __get_cpuid(0x80000001, &eax, &ebx, &ecx, &edx) && (ecx >> 5 & 1);
-  }();
-  return has;
 }
 #endif
 

@@ -9,6 +9,7 @@
 #include <optional>
 #include <tuple>
 
+#include "batch_decoder.h"
 #include "codebook_search.h"
 #include "frozen_rates.h"
 #include "level_coder.h"
@@ -87,6 +88,66 @@ class BoundDecoder {
  private:
   Input<uint8_t> data_;
   PayloadDecoder decoder_;
+};
+
+// Holds payloads and levels alive while they are decoded.
+class BoundBatch {
+ public:
+  void begin(Input<uint8_t> data) {
+    unit_ = &batch_.add();
+    unit_->data = data.data();
+    unit_->size = data.size();
+    bytes_.push_back(std::move(data));
+  }
+
+  void add(Output<int32_t> levels, int64_t rows, int64_t columns, int field_bits, int scan_order, bool second_edition,
+           bool dependent, int unary_length, bool has_parent, std::optional<Input<uint8_t>> history,
+           std::optional<Input<int32_t>> base, int64_t codebook_size, int64_t codebook_zero_offset, bool dequantizes,
+           int64_t base_qp, int qp_density) {
+    if (unit_ == nullptr) throw nb::value_error("a tensor without a payload");
+    if (qp_density < 0 || qp_density > 7) throw nb::value_error("impossible qp density");
+    BatchPart part;
+    part.coding = coding_of(rows, columns, scan_order, second_edition, false, dependent, unary_length, has_parent,
+                            history, base, codebook_size, codebook_zero_offset);
+    expect(levels, rows * columns, "levels do not have the tensor's size");
+    part.levels = levels.data();
+    part.field_bits = field_bits;
+    part.dequantizes = dequantizes;
+    part.base_qp = base_qp;
+    part.qp_density = qp_density;
+    unit_->parts.push_back(std::move(part));
+    levels_.push_back(std::move(levels));
+    if (history) bytes_.push_back(std::move(*history));
+    if (base) bases_.push_back(std::move(*base));
+  }
+
+  void run() { batch_.run(); }
+
+  // For each unit its tensors, or the message of its failure.
+  nb::list results() const {
+    nb::list results;
+    for (const BatchUnit& unit : batch_.units()) {
+      if (unit.failure) {
+        results.append(nb::str(Failure(*unit.failure).what()));
+        continue;
+      }
+      nb::list parts;
+      for (const BatchPart& part : unit.parts) {
+        const DecodedPart& decoded = part.decoded;
+        parts.append(nb::make_tuple(part.field, decoded.history_used, decoded.rows_skipped,
+                                    points_of(decoded.entry_points)));
+      }
+      results.append(std::move(parts));
+    }
+    return results;
+  }
+
+ private:
+  BatchDecoder batch_;
+  BatchUnit* unit_ = nullptr;
+  std::vector<Input<uint8_t>> bytes_;  // payloads and histories
+  std::vector<Input<int32_t>> bases_;
+  std::vector<Output<int32_t>> levels_;
 };
 
 template <typename Quantize>
@@ -229,6 +290,20 @@ NB_MODULE(_core, m) {
           "history"_a = nb::none(), "base"_a = nb::none(), "codebook_size"_a = 0, "codebook_zero_offset"_a = 0,
           "Fills `levels`; returns (history used, rows skipped, entry points as observed).")
       .def("finish", [](BoundDecoder& self) { self.get().finish(); });
+
+  nb::class_<BoundBatch>(m, "BatchDecoder", "Decodes payloads that do not depend on each other, several at a time.")
+      .def(nb::init<>())
+      .def("begin", &BoundBatch::begin, "data"_a, "Begins a payload; add() says what is in it.")
+      .def("add", &BoundBatch::add, "levels"_a, "rows"_a, "columns"_a, "field_bits"_a, "scan_order"_a,
+           "second_edition"_a, "dependent"_a, "unary_length"_a, "has_parent"_a, "history"_a.none(), "base"_a.none(),
+           "codebook_size"_a, "codebook_zero_offset"_a, "dequantizes"_a, "base_qp"_a, "qp_density"_a,
+           "Adds a tensor, with a field before it unless `field_bits` is 0. With `dequantizes` its levels become "
+           "float32 in their place, with the step of field + base_qp.")
+      .def("run", &BoundBatch::run, nb::call_guard<nb::gil_scoped_release>(),
+           "Decodes until nothing is left to begin with; to be called once by each thread that takes part.")
+      .def("results", &BoundBatch::results,
+           "For each payload a list of (field, history used, rows skipped, entry points) for each tensor, or the "
+           "message of its failure.");
 
   const auto quantizer = [&m](const char* name, auto function, const char* doc) {
     m.def(

@@ -1,7 +1,9 @@
 // The payload decoder on any bytes, with any coding parameters: it succeeds or throws Failure, writes every value, and
-// never reads outside of the payload. The loops for common and for all tensors do the same.
+// never reads outside of the payload. The loops for common and for all tensors do the same, and so does a batch, in
+// which the bins of several payloads alternate.
 #include <memory>
 
+#include "batch_decoder.h"
 #include "input.h"
 
 using namespace netpress;
@@ -52,6 +54,36 @@ Outcome decode(const std::vector<uint8_t>& payload, const std::vector<std::uniqu
   return outcome;
 }
 
+// The payload three times in one batch; its tail is cut off from the last one.
+std::vector<Outcome> decode_together(const std::vector<uint8_t>& payload,
+                                     const std::vector<std::unique_ptr<Tensor>>& tensors, int32_t fill) {
+  constexpr size_t kCopies = 3;
+  const std::vector<uint8_t> shorter(payload.begin(), payload.end() - static_cast<std::ptrdiff_t>(payload.size() / 4));
+  std::vector<Outcome> outcomes(kCopies);
+  BatchDecoder batch;
+  for (size_t copy = 0; copy < kCopies; ++copy) {
+    const std::vector<uint8_t>& data = copy + 1 < kCopies ? payload : shorter;
+    BatchUnit& unit = batch.add();
+    unit.data = data.data();
+    unit.size = data.size();
+    outcomes[copy].levels.reserve(tensors.size());
+    for (const auto& tensor : tensors) {
+      BatchPart part;
+      part.coding = tensor->coding;
+      part.levels = outcomes[copy].levels.emplace_back(static_cast<size_t>(tensor->size()), fill).data();
+      part.field_bits = tensor->field_bits;
+      unit.parts.push_back(part);
+    }
+  }
+  batch.run();
+  for (size_t copy = 0; copy < kCopies; ++copy) {
+    const BatchUnit& unit = batch.units()[copy];
+    outcomes[copy].failed = unit.failure.has_value();
+    for (const BatchPart& part : unit.parts) outcomes[copy].entry_points.push_back(part.decoded.entry_points);
+  }
+  return outcomes;
+}
+
 bool has(const std::vector<std::vector<int32_t>>& levels, int32_t value) {
   for (const auto& tensor : levels) {
     if (std::find(tensor.begin(), tensor.end(), value) != tensor.end()) return true;
@@ -78,6 +110,14 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     expect(outcome.failed == general.failed, "one of the two decoding loops fails, the other does not");
     expect(outcome.failed || outcome.levels == general.levels, "the two decoding loops give different integers");
     expect(outcome.failed || outcome.entry_points == general.entry_points, "the two loops differ in entry points");
+  }
+  if (payload.size() % 4 == 1) {
+    const std::vector<Outcome> together = decode_together(payload, tensors, kFill);
+    for (size_t copy = 0; copy < 2; ++copy) {
+      expect(outcome.failed == together[copy].failed, "a payload fails in a batch or alone, not in both");
+      expect(outcome.failed || outcome.levels == together[copy].levels, "a batch gives different integers");
+      expect(outcome.failed || outcome.entry_points == together[copy].entry_points, "a batch gives other entry points");
+    }
   }
   if (!outcome.failed && has(outcome.levels, kFill)) {
     // A value that the payload says, or one that was never written?

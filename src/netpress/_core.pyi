@@ -53,6 +53,31 @@ class PayloadDecoder:
     ) -> tuple[bool, bool, _Points]: ...
     def finish(self) -> None: ...
 
+class BatchDecoder:
+    def __init__(self) -> None: ...
+    def begin(self, data: npt.NDArray[np.uint8]) -> None: ...
+    def add(
+        self,
+        levels: _Levels,
+        rows: int,
+        columns: int,
+        field_bits: int,
+        scan_order: int,
+        second_edition: bool,
+        dependent: bool,
+        unary_length: int,
+        has_parent: bool,
+        history: npt.NDArray[np.uint8] | None,
+        base: _Levels | None,
+        codebook_size: int,
+        codebook_zero_offset: int,
+        dequantizes: bool,
+        base_qp: int,
+        qp_density: int,
+    ) -> None: ...
+    def run(self) -> None: ...
+    def results(self) -> list[str | list[tuple[int, bool, bool, _Points]]]: ...
+
 def quantize_uniform(
     weights: npt.NDArray[np.float32],
     levels: _Levels,

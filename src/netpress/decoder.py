@@ -6,7 +6,7 @@ Source: ISO/IEC 15938-17, decoding process.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from typing import Any
 
@@ -17,14 +17,15 @@ from netpress.bitstream import Codebook, DataUnit, MemberRole, PayloadType, Unit
 from netpress.errors import BaseMismatch, InvalidBitstream, InvalidModel
 from netpress.index import BytesLike, header_of, index_stream, unit_elements
 from netpress.limits import DecodeLimits
-from netpress.parallel import Progress, ordered_map
-from netpress.payload import DecodedLevels, decode_payload
+from netpress.parallel import Progress, on_all_cores, ordered_map
+from netpress.payload import DecodedLevels, PayloadBatch, decode_payload
 from netpress.quantize.levels import dequantize
 from netpress.updates.state import UpdateState
 
 __all__ = ["DecodedUnit", "Decoder", "codebook_of", "decode_first_edition", "decode_unit"]
 
 Array = npt.NDArray[Any]
+_BATCH_VALUES = 1 << 25
 
 
 @dataclasses.dataclass(slots=True)
@@ -89,7 +90,12 @@ class Decoder:
         jobs = (self._job(unit) for unit in units)
         sizes = {unit.index: unit_elements(unit) for unit in units}
         total, done = sum(sizes.values()), 0
-        for decoded in ordered_map(_run, jobs, executor=executor, size=lambda job: sizes[job.unit.index]):
+
+        def size(job: _Job) -> int:
+            return sizes[job.unit.index]
+
+        results = _in_batches(jobs, size) if executor is None else ordered_map(_run, jobs, executor=executor, size=size)
+        for decoded in results:
             self._take_over(decoded)
             done += sizes[decoded.unit.index]
             if progress is not None:
@@ -169,6 +175,30 @@ def _run(job: _Job) -> DecodedUnit:
     )
 
 
+def _in_batches(jobs: Iterable[_Job], size: Callable[[_Job], int]) -> Iterator[DecodedUnit]:
+    """Run the jobs on all cores, in order, in batches of up to 2**25 values or of one job."""
+    batch: list[_Job] = []
+    values = 0
+    for job in jobs:
+        values += size(job)
+        if batch and values > _BATCH_VALUES:
+            yield from _run_together(batch)
+            batch, values = [], size(job)
+        batch.append(job)
+    yield from _run_together(batch)
+
+
+def _run_together(jobs: Sequence[_Job]) -> Iterator[DecodedUnit]:
+    payloads = PayloadBatch()
+    for job in jobs:
+        if not _is_raw(job.unit):
+            payloads.add(job.unit, keep_levels=job.keep_levels, bases=job.bases, histories=job.histories)
+    on_all_cores(payloads.run)
+    results = payloads.results()
+    for job in jobs:
+        yield _raw(job.unit) if _is_raw(job.unit) else _restored(job.unit, next(results), keep_levels=job.keep_levels)
+
+
 def decode_unit(
     unit: Unit,
     *,
@@ -187,17 +217,32 @@ def decode_unit(
     Raises:
         InvalidBitstream: the payload is damaged.
     """
-    header = header_of(unit)
-    if header.nnr_compressed_data_unit_payload_type == PayloadType.RAW_FLOAT:
-        raw = np.frombuffer(unit.payload, "<f4").astype(np.float32).reshape(header.tensor_dimensions or ())
-        return DecodedUnit(unit, {header.name: raw}, [])
+    if _is_raw(unit):
+        return _raw(unit)
     parts = decode_payload(unit, first_edition_1_0=first_edition_1_0, bases=bases, histories=histories)
+    return _restored(unit, parts, keep_levels=keep_levels)
+
+
+def _is_raw(unit: Unit) -> bool:
+    return header_of(unit).nnr_compressed_data_unit_payload_type == PayloadType.RAW_FLOAT
+
+
+def _raw(unit: Unit) -> DecodedUnit:
+    header = header_of(unit)
+    raw = np.frombuffer(unit.payload, "<f4").astype(np.float32).reshape(header.tensor_dimensions or ())
+    return DecodedUnit(unit, {header.name: raw}, [])
+
+
+def _restored(unit: Unit, parts: list[DecodedLevels], *, keep_levels: bool) -> DecodedUnit:
     tensors: dict[str, Array] = {}
     for part in parts:
-        levels = part.levels.copy() if keep_levels and part.qp is not None else part.levels
-        value: Array = levels
-        if part.qp is not None:
-            value = _dequantized(part, levels, unit)
+        value: Array
+        if part.values is not None:
+            value = part.values
+        elif part.qp is None:
+            value = part.levels
+        else:
+            value = _dequantized(part, part.levels.copy() if keep_levels else part.levels, unit)
         tensors[part.member.name] = value.reshape(part.member.shape)
     return DecodedUnit(unit, tensors, parts if keep_levels else [])
 

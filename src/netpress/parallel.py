@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import TypeVar
 
-__all__ = ["Progress", "ordered_map"]
+__all__ = ["Progress", "on_all_cores", "ordered_map"]
 
 _VALUES_AHEAD = 1 << 24
 _ITEMS_AHEAD = 32  # per worker; with four, workers would stand idle behind a large item that small ones follow
@@ -64,6 +64,22 @@ def ordered_map(
             future.cancel()
         if own is not None:
             own.shutdown(wait=True, cancel_futures=True)
+
+
+def on_all_cores(function: Callable[[], None]) -> None:
+    """Call ``function`` once in each of as many threads as there are cores (``NETPRESS_THREADS``), this one included.
+
+    Returns when all calls have; an exception of one of them is raised.
+    """
+    others = _thread_count() - 1
+    if others < 1:
+        function()
+        return
+    with ThreadPoolExecutor(others, thread_name_prefix="netpress") as pool:
+        calls = [pool.submit(function) for _ in range(others)]
+        function()
+    for call in calls:
+        call.result()
 
 
 def _worker_count(executor: Executor | None) -> int:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -23,6 +23,7 @@ __all__ = [
     "SEARCH_REFERENCE",
     "CodedLevels",
     "DecodedLevels",
+    "PayloadBatch",
     "decode_payload",
     "encode_payload",
     "flat",
@@ -79,13 +80,17 @@ class CodedLevels:
 
 @dataclasses.dataclass(slots=True)
 class DecodedLevels:
-    """One tensor out of a payload; ``levels`` as in :class:`CodedLevels`, flat."""
+    """One tensor out of a payload; ``levels`` as in :class:`CodedLevels`, flat.
+
+    Where ``values`` is given, it is the dequantised tensor, in the memory of ``levels``, which are gone.
+    """
 
     member: Member
     levels: Levels
     qp: int | None
     history_used: bool
     rows_skipped: bool
+    values: npt.NDArray[np.float32] | None = None
 
 
 def encode_payload(
@@ -202,21 +207,118 @@ def decode_payload(
                 codebook_size=codebook[0],
                 codebook_zero_offset=codebook[1],
             )
-            observed = tuple(EntryPoint(value, state, distance) for distance, value, state in points)
-            # NNCodec 1.0 writes wrong entry points into blocks; the integers are right when read in sequence.
-            if observed != member.entry_points and not (header.is_block and not second_edition):
-                raise InvalidBitstream(
-                    f"the entry points of tensor {member.name!r} do not fit its payload",
-                    unit=unit.index,
-                    offset=unit.offset,
-                )
+            _check_entry_points(unit, member, points)
             result.append(DecodedLevels(member, levels, qp, history_used, rows_skipped))
         decoder.finish()
     except _core.Failure as error:
-        raise InvalidBitstream(
-            f"data unit of {header.name!r}: {error}", unit=unit.index, offset=unit.offset + unit.header_bytes
-        ) from None
+        raise _damaged(unit, header, str(error)) from None
     return result
+
+
+class PayloadBatch:
+    """Payloads of data units that do not depend on each other, to be decoded together.
+
+    That is faster than :func:`decode_payload` for each, because a thread works on several at a time, and gives the
+    same. Not for payloads in the variant of NNCodec 1.0.
+    """
+
+    def __init__(self) -> None:
+        self._decoder = _core.BatchDecoder()
+        self._units: list[tuple[Unit, DataUnit, list[tuple[Member, Levels, bool]]]] = []
+
+    def add(
+        self,
+        unit: Unit,
+        *,
+        keep_levels: bool = False,
+        bases: Mapping[str, Levels] | None = None,
+        histories: Mapping[str, History] | None = None,
+    ) -> None:
+        """Add a data unit (not RAW_FLOAT).
+
+        Args:
+            unit: the unit.
+            keep_levels: leave the integers as they are; otherwise those of uniformly quantised tensors become values.
+            bases, histories: see :func:`decode_payload`.
+        """
+        header = unit.content
+        if not isinstance(header, DataUnit):
+            raise TypeError("only data units have a payload of integers")
+        has_qp = header.nnr_compressed_data_unit_payload_type != PayloadType.INT
+        density, base_qp = unit.qp_density or 0, unit.base_qp or 0
+        field_bits = qp_field_bits(density) if has_qp else 0
+        is_temporal = bool(header.temporal_context_modeling_flag)
+        members: list[tuple[Member, Levels, bool]] = []
+        self._decoder.begin(np.frombuffer(unit.payload, np.uint8))
+        for member in payload_members(header):
+            codebook = member_codebook(header, member)
+            rows, columns = matrix_shape(member.shape)
+            levels: Levels = np.empty(rows * columns, np.int32)
+            base = bases.get(member.name) if bases and is_temporal else None
+            history = histories.get(member.name) if histories else None
+            dequantizes = has_qp and not keep_levels and codebook[0] == 0
+            self._decoder.add(
+                levels,
+                rows,
+                columns,
+                field_bits,
+                header.scan_order,
+                unit.general_profile_idc == 1,
+                has_qp and header.dq_flag == 1,
+                header.cabac_unary_length_minus1 + 1,
+                header.parent_node_id_present_flag == 1,
+                None if history is None else flat(history),
+                None if base is None else flat(base),
+                codebook[0],
+                codebook[1],
+                dequantizes,
+                base_qp,
+                density,
+            )
+            members.append((member, levels, dequantizes))
+        self._units.append((unit, header, members))
+
+    def run(self) -> None:
+        """Decode until no payload is left to begin with; every thread that takes part calls it once."""
+        self._decoder.run()
+
+    def results(self) -> Iterator[list[DecodedLevels]]:
+        """Yield the tensors of each unit, in the order of adding, when all threads have returned.
+
+        Raises:
+            InvalidBitstream: the payload of the next unit is damaged, or its entry points are not those in the header.
+        """
+        for (unit, header, members), result in zip(self._units, self._decoder.results(), strict=True):
+            if isinstance(result, str):
+                raise _damaged(unit, header, result)
+            has_qp = header.nnr_compressed_data_unit_payload_type != PayloadType.INT
+            base_qp = unit.base_qp or 0
+            parts = []
+            for (member, levels, dequantized), (field, history_used, rows_skipped, points) in zip(
+                members, result, strict=True
+            ):
+                if points or member.entry_points:
+                    _check_entry_points(unit, member, points)
+                qp = field + base_qp if has_qp else None
+                values = levels.view(np.float32) if dequantized else None
+                parts.append(DecodedLevels(member, levels, qp, history_used, rows_skipped, values))
+            yield parts
+
+
+def _check_entry_points(unit: Unit, member: Member, points: Sequence[tuple[int, int, int]]) -> None:
+    """Compare the entry points met in the payload with those in the header."""
+    observed = tuple(EntryPoint(value, state, distance) for distance, value, state in points)
+    # NNCodec 1.0 writes wrong entry points into blocks; the integers are right when read in sequence.
+    is_block = isinstance(unit.content, DataUnit) and unit.content.is_block
+    if observed != member.entry_points and not (is_block and unit.general_profile_idc != 1):
+        raise InvalidBitstream(
+            f"the entry points of tensor {member.name!r} do not fit its payload", unit=unit.index, offset=unit.offset
+        )
+
+
+def _damaged(unit: Unit, header: DataUnit, message: str) -> InvalidBitstream:
+    place = unit.offset + unit.header_bytes
+    return InvalidBitstream(f"data unit of {header.name!r}: {message}", unit=unit.index, offset=place)
 
 
 def member_codebook(header: DataUnit, member: Member) -> tuple[int, int]:
