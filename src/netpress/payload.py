@@ -53,7 +53,10 @@ def flat(array: npt.NDArray[Value]) -> npt.NDArray[Value]:
 
     Arrays that come from another process can begin at any address.
     """
-    return np.require(array, requirements=["C", "A"]).reshape(-1)
+    flags = array.flags
+    if not (flags.c_contiguous and flags.aligned):
+        array = np.require(array, requirements=["C", "A"])
+    return array.reshape(-1)
 
 
 def qp_field_bits(qp_density: int) -> int:

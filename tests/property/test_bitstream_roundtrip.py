@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import math
+from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import netpress.bitstream as nb
 from netpress.bitstream import CompressedParameterTypes as Cpt
-from netpress.bitstream import DataUnit, ModelParameterSet, PayloadType, Start, Topology, UnitReader, UnitWriter
+from netpress.bitstream import DataUnit, ModelParameterSet, PayloadType, Start, Topology, UnitReader, UnitWriter, tables
+from netpress.bitstream.syntax import Syntax
 from netpress.bitstream.units import Content
 from netpress.errors import NetpressError
 
@@ -299,3 +303,75 @@ def test_noise_raises_cleanly(noise: bytes) -> None:
     for data in (noise, bytes.fromhex("000402010008068100400080") + noise):
         with contextlib.suppress(NetpressError, nb.SkippedUnitWarning):
             list(UnitReader(data))
+
+
+class PlainReader(UnitReader):
+    """A reader that walks every header."""
+
+    _takes_shortcuts = False
+
+
+def outcome(reader: UnitReader) -> tuple[list[str], str]:
+    """Units up to an error, and the error, as texts: NaN is not equal to itself."""
+    units: list[str] = []
+    try:
+        for unit in reader:
+            units.append(repr(dataclasses.replace(unit, payload=bytes(unit.payload))))
+    except (NetpressError, nb.SkippedUnitWarning) as error:
+        return units, repr(error)
+    return units, ""
+
+
+@settings(deadline=None, max_examples=150)
+@given(streams(), st.data())
+def test_headers_from_memory_equal_walked_ones(
+    stream: tuple[list[tuple[Content, bytes]], dict[str, tuple[int, ...]]], data: st.DataObject
+) -> None:
+    units, dimensions = stream
+    again = []
+    for content, payload in units:
+        if isinstance(content, DataUnit) and content.topology_elem_id_indices is None:
+            names = tuple("again " + name for name in content.topology_elem_ids)
+            again.append((dataclasses.replace(content, topology_elem_ids=names), payload))
+    dimensions |= {"again " + name: shape for name, shape in dimensions.items()}
+    sinks = io.BytesIO(), io.BytesIO()
+    writers = UnitWriter(sinks[0]), UnitWriter(sinks[1])
+    writers[1]._memory = None
+    for content, payload in units + again:
+        for writer in writers:
+            writer.write(content, payload)
+    raw = sinks[0].getvalue()
+    assert raw == sinks[1].getvalue()
+    damaged = bytearray(raw)
+    for _ in range(data.draw(st.integers(0, 3))):
+        damaged[data.draw(st.integers(0, len(raw) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    for version in (raw, bytes(damaged)):
+        assert outcome(UnitReader(version, dimensions=dimensions)) == outcome(
+            PlainReader(version, dimensions=dimensions)
+        )
+
+
+def test_equal_headers_do_come_from_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    sink = io.BytesIO()
+    writer = UnitWriter(sink)
+    walked: list[str] = []
+    plain = tables._coding_parameters
+
+    def counting(s: Syntax, h: DataUnit, *rest: Any) -> None:
+        walked.append(h.name)
+        plain(s, h, *rest)
+
+    monkeypatch.setattr(tables, "_coding_parameters", counting)
+    writer.write(Start())
+    writer.write(ModelParameterSet())
+    for index in range(3):
+        unit = DataUnit((f"t{index}",), (16, 3), node_id_present_flag=0, device_id=None, parameter_id=None)
+        unit.put_node_depth = None
+        writer.write(unit, b"\0\0")
+    assert walked == ["t0"]
+    assert [unit.content.name for unit in UnitReader(sink.getvalue()) if isinstance(unit.content, DataUnit)] == [
+        "t0",
+        "t1",
+        "t2",
+    ]
+    assert walked == ["t0", "t0"]

@@ -14,13 +14,16 @@ from typing import NoReturn
 
 from netpress.errors import InvalidBitstream, InvalidConfig, LimitExceeded
 
-__all__ = ["MAX_PREFIX_ZEROS", "BitReader", "BitWriter", "BytesLike", "DoesNotFit", "ue_bits"]
+__all__ = ["MAX_PREFIX_ZEROS", "MOST_REMEMBERED_BITS", "BitReader", "BitWriter", "BytesLike", "DoesNotFit", "ue_bits"]
 
 BytesLike = bytes | bytearray | memoryview | mmap.mmap
 """What can be read: anything that gives a contiguous view of bytes."""
 
 MAX_PREFIX_ZEROS = 32
 """Longest run of zeros that may open an exponential-Golomb code; longer ones are refused in both directions."""
+
+MOST_REMEMBERED_BITS = 256
+"""Longest part of a header that a writer hands out again."""
 
 _LOOKAHEAD_BYTES = 9
 _HEAD_BYTES = 64  # most headers are shorter; they are read from one integer
@@ -60,7 +63,7 @@ class BitReader:
         unit: int | None = None,
         locate: Callable[[int], int] | None = None,
     ) -> None:
-        view = memoryview(data)
+        view = data if type(data) is memoryview else memoryview(data)
         self._data = view if view.format == "B" and view.ndim == 1 else view.cast("B")
         stop = len(self._data) if end is None else end
         if not 0 <= start <= stop <= len(self._data):
@@ -113,6 +116,15 @@ class BitReader:
         word = int.from_bytes(self._data[self._position >> 3 : (stop + 7) >> 3], "big")
         self._position = stop
         return (word >> (-stop & 7)) & ((1 << bits) - 1)
+
+    def ahead(self) -> tuple[int, int]:
+        """Return the bits from the current position to the end of the first bytes of the window, and their number."""
+        count = self._head_end - self._position
+        return (self._head & ((1 << count) - 1), count) if count > 0 else (0, 0)
+
+    def skip(self, bits: int) -> None:
+        """Move on by ``bits``, which must not leave what :meth:`ahead` returns."""
+        self._position += bits
 
     def i(self, bits: int) -> int:
         """Read i(``bits``): a two's complement number of ``bits`` >= 1 bits."""
@@ -234,7 +246,10 @@ class BitWriter:
         number = value if type(value) is int else _integer(value)
         if number < 0 or number >> bits:
             raise DoesNotFit(f"{number} does not fit u({bits})")
-        self._put(number, bits)
+        self._word = self._word << bits | number
+        self._bits += bits
+        if self._bits >= 512:
+            self._flush()
 
     def i(self, value: int, bits: int) -> None:
         """Write i(``bits``); -2**(bits-1) <= ``value`` < 2**(bits-1)."""
@@ -272,6 +287,15 @@ class BitWriter:
         """Write the alignment element."""
         pad = 8 - (self._bits & 7)
         self._put(1 << (pad - 1), pad)
+
+    def last(self, bits: int) -> int:
+        """Return the last ``bits`` <= ``MOST_REMEMBERED_BITS`` bits written."""
+        missing = bits - self._bits
+        if missing <= 0:
+            return self._word & ((1 << bits) - 1)
+        count = (missing + 7) >> 3
+        before = int.from_bytes(self._bytes[-count:], "big")
+        return (before << self._bits | self._word) & ((1 << bits) - 1)
 
     def append(self, data: bytes | bytearray | memoryview) -> None:
         """Append bytes; the position must be byte-aligned."""

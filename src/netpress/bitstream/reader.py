@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import bisect
 import dataclasses
+import functools
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 
 from netpress.bitstream.bits import BitReader, BytesLike
 from netpress.bitstream.state import StreamState
-from netpress.bitstream.syntax import SyntaxReader
+from netpress.bitstream.syntax import Memory, SyntaxReader
 from netpress.bitstream.tables import CONTENT_TYPES, UnitHeader, nnr_unit_header, nnr_unit_size, unit_content
 from netpress.bitstream.units import DataUnit, Topology, TopologyStorageFormat, Unit, UnitType
 from netpress.errors import InvalidBitstream, LimitExceeded
@@ -29,7 +30,7 @@ class SkippedUnitWarning(NetpressWarning):
     """A part of a stream is not understood and has been passed over."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(slots=True)
 class UnitExtent:
     """Where a unit of a stream lies: ``size`` bytes from byte ``offset``; its body starts at byte ``body``.
 
@@ -68,6 +69,22 @@ def scan_units(data: BytesLike, *, limits: DecodeLimits | None = None) -> Iterat
         offset, index = extent.end, index + 1
 
 
+_SHORT_HEADER_BYTES = 3
+
+
+@functools.cache
+def _common_headers() -> tuple[tuple[int, int] | None, ...]:
+    """Return nnr_unit_type and independently_decodable_flag for each byte that is a common header of its own."""
+    headers: list[tuple[int, int] | None] = []
+    for byte in range(256):
+        header = UnitHeader()
+        bits = BitReader(bytes([byte, 0]))
+        nnr_unit_header(SyntaxReader(bits, DecodeLimits()), header)
+        is_whole = bits.position == 8
+        headers.append((header.nnr_unit_type, header.independently_decodable_flag) if is_whole else None)
+    return tuple(headers)
+
+
 class UnitReader:
     """Iterates over the units of a stream; each iteration starts at its beginning with a fresh state.
 
@@ -95,6 +112,9 @@ class UnitReader:
         ['STR', 'MPS', 'TPL']
     """
 
+    _takes_shortcuts = True
+    """Whether equal headers may be taken from memory; a subclass that wants to see every element says no."""
+
     def __init__(
         self,
         data: BytesLike,
@@ -105,6 +125,7 @@ class UnitReader:
         view = memoryview(data)
         self._data = view if view.format == "B" and view.ndim == 1 else view.cast("B")
         self._limits = limits or DecodeLimits()
+        self._memory: Memory | None = None
         self._dimensions = {name: tuple(int(d) for d in shape) for name, shape in (dimensions or {}).items()}
         if any(d < 0 for shape in self._dimensions.values() for d in shape):
             raise ValueError("dimensions must not be negative")
@@ -117,6 +138,7 @@ class UnitReader:
     def __iter__(self) -> Iterator[Unit]:
         """Yield the units in the order of the stream."""
         state = StreamState(self._dimensions, len(self._data))
+        self._memory = Memory() if self._takes_shortcuts else None
         offset = index = 0
         while offset < len(self._data):
             extents = self._parts(index, offset)
@@ -128,13 +150,15 @@ class UnitReader:
 
     def _syntax(self, bits: BitReader, unit_type: int) -> SyntaxReader:
         """Return the visitor for a window; ``unit_type`` is -1 where it is not known yet."""
-        return SyntaxReader(bits, self._limits)
+        return SyntaxReader(bits, self._limits, self._memory)
 
     def _parsed(self, s: SyntaxReader, payload_bytes: int) -> None:
         """Take note of a unit that has been parsed up to its payload, for subclasses."""
 
     def extent(self, index: int, offset: int) -> UnitExtent:
         """Read size and common header of the unit ``index`` at byte ``offset``; used by :func:`scan_units`."""
+        if self._takes_shortcuts and (extent := self._common_extent(index, offset)) is not None:
+            return extent
         header = UnitHeader()
         s = self._syntax(BitReader(self._data, offset, unit=index), -1)
         s.limit(index + 1, "max_units")
@@ -156,6 +180,19 @@ class UnitReader:
             header.independently_decodable_flag,
             header.partial_data_counter,
         )
+
+    def _common_extent(self, index: int, offset: int) -> UnitExtent | None:
+        """Return what :meth:`extent` does for a whole unit of less than 2**15 bytes; None for others and for errors."""
+        data, limits = self._data, self._limits
+        if len(data) - offset < _SHORT_HEADER_BYTES or index >= limits.max_units:
+            return None
+        size = data[offset] << 8 | data[offset + 1]
+        common = _common_headers()[data[offset + 2]]
+        if common is None or not _SHORT_HEADER_BYTES <= size < 1 << 15:
+            return None
+        if size > len(data) - offset or size > limits.max_unit_bytes:
+            return None
+        return UnitExtent(index, offset, size, offset + _SHORT_HEADER_BYTES, *common, None)
 
     def _parts(self, index: int, offset: int) -> list[UnitExtent]:
         """Return the extents of the parts of the next unit."""
@@ -218,7 +255,7 @@ class UnitReader:
         self._parsed(s, payload_bytes)
         if isinstance(content, Topology) and content.topology_storage_format == TopologyStorageFormat.PRUN:
             self._warn("a pruning topology is not understood", first)
-        size = sum(part.size for part in parts)
+        size = first.size if len(parts) == 1 else sum(part.size for part in parts)
         return Unit(
             unit_type=unit_type,
             independently_decodable_flag=first.independently_decodable_flag,

@@ -143,15 +143,21 @@ class StreamState:
 
     def _check_totals(self, s: Syntax, unit: DataUnit, payload_bytes: int) -> int:
         """Check the sizes against limits and payload; return the number of values, recomposed weight included."""
-        members = payload_members(unit)
-        elements = sum(member.size for member in members)
+        recomposed = 0
+        if unit.is_block or unit.is_decomposed:
+            members = payload_members(unit)
+            count, elements = len(members), sum(member.size for member in members)
+            if any(member.role is MemberRole.G for member in members):
+                recomposed = math.prod(unit.tensor_dimensions or ())
+        else:
+            count, elements = 1, math.prod(unit.tensor_dimensions or ())
         if unit.nnr_compressed_data_unit_payload_type == PayloadType.RAW_FLOAT:
             needed = _BYTES_PER_VALUE * elements
-            s.require(payload_bytes == needed, f"{payload_bytes} payload bytes for raw values of {needed} bytes")
-        if any(member.role is MemberRole.G for member in members):
-            elements += math.prod(unit.tensor_dimensions or ())
+            if payload_bytes != needed:
+                s.require(False, f"{payload_bytes} payload bytes for raw values of {needed} bytes")
+        elements += recomposed
         total = self.elements + elements
-        s.limit(self.tensors + len(members), "max_tensors")
+        s.limit(self.tensors + count, "max_tensors")
         s.limit(total, "max_elements")
         s.limit(total * _BYTES_PER_VALUE, "max_total_bytes")
         s.limit(total - self.stream_bytes * _VALUES_PER_STREAM_BYTE, "max_cheap_elements")
@@ -176,6 +182,6 @@ class StreamState:
 
     def _check_entry_points(self, s: Syntax, unit: DataUnit, payload_bytes: int) -> None:
         """Check that entry points lie in the payload; those of first-edition blocks are not trustworthy anyway."""
-        if self.is_second_edition or not unit.is_block:
+        if unit.entry_points and (self.is_second_edition or not unit.is_block):
             distance = sum(point.bit_offset for point in unit.entry_points)
             s.require(distance <= payload_bytes * 8, "an entry point lies behind the payload")

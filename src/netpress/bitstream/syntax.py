@@ -13,16 +13,30 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from netpress.bitstream.bits import BitReader, BitWriter, DoesNotFit
+from netpress.bitstream.bits import MOST_REMEMBERED_BITS, BitReader, BitWriter, DoesNotFit
 from netpress.errors import LimitExceeded, UnsupportedBitstream
 from netpress.limits import DecodeLimits
 
-__all__ = ["Syntax", "SyntaxReader", "SyntaxTracer", "SyntaxWriter", "TracedElement", "TracedValue"]
+__all__ = ["Memory", "Syntax", "SyntaxReader", "SyntaxTracer", "SyntaxWriter", "TracedElement", "TracedValue"]
 
 Entry = TypeVar("Entry")
+Part = Callable[["Syntax"], None]
 TracedValue = int | float | str | bytes
+
+
+class Memory:
+    """Parts of headers that a reader or a writer has met in a stream, and may meet again."""
+
+    __slots__ = ("lengths", "parts")
+
+    MOST_PARTS = 4096
+    MOST_LENGTHS = 16
+
+    def __init__(self) -> None:
+        self.parts: dict[tuple[object, ...], tuple[Any, ...]] = {}
+        self.lengths: dict[tuple[object, ...], list[int]] = {}
 
 
 class Syntax(abc.ABC):
@@ -150,6 +164,20 @@ class Syntax(abc.ABC):
         """Name of an array element; only a tracer spells out the index."""
         return name
 
+    # Parts of a table.
+
+    def recurring(
+        self, part: Part, record: Entry, key: tuple[int, ...], fields: Sequence[str], exempt: Callable[[Entry], bool]
+    ) -> None:
+        """Handle ``part(self)``, which many units of a stream have alike.
+
+        A visitor with a memory may take what it met before instead of walking the part again. For that the part sets
+        the attributes ``fields`` of the record, nothing else, and depends on nothing but ``key`` and its bits (when
+        writing: these attributes), in one stream. ``exempt(record)``, asked behind the part, tells where that is not
+        so.
+        """
+        part(self)
+
     # What a table demands.
 
     @abc.abstractmethod
@@ -168,17 +196,53 @@ class Syntax(abc.ABC):
 class SyntaxReader(Syntax):
     """Parses: takes the values from ``bits`` and stores them into the records."""
 
-    __slots__ = ("bits", "limits")
+    __slots__ = ("bits", "limits", "memory")
 
     writing = False
 
-    def __init__(self, bits: BitReader, limits: DecodeLimits) -> None:
+    def __init__(self, bits: BitReader, limits: DecodeLimits, memory: Memory | None = None) -> None:
         self.bits = bits
         self.limits = limits
+        self.memory = memory
+
+    def recurring(
+        self, part: Part, record: Entry, key: tuple[int, ...], fields: Sequence[str], exempt: Callable[[Entry], bool]
+    ) -> None:
+        """Set the fields as they were set where the same bits stood before; else read them.
+
+        The codes of the elements are prefix-free: where all bits of a part stand again, they are the same part.
+        """
+        memory, bits = self.memory, self.bits
+        if memory is None:
+            part(self)
+            return
+        start = bits.position
+        ahead, count = bits.ahead()
+        place = (*key, start & 7)
+        lengths = memory.lengths.setdefault(place, [])
+        for length in lengths:
+            if length <= count and (values := memory.parts.get((place, length, ahead >> (count - length)))) is not None:
+                for name, value in zip(fields, values, strict=True):
+                    setattr(record, name, value)
+                bits.skip(length)
+                return
+        part(self)
+        length = bits.position - start
+        if length > count or exempt(record) or len(memory.parts) >= memory.MOST_PARTS:
+            return
+        if length not in lengths:
+            if len(lengths) >= memory.MOST_LENGTHS:
+                return
+            lengths.append(length)
+        memory.parts[place, length, ahead >> (count - length)] = tuple([getattr(record, name) for name in fields])
 
     def u(self, record: object, name: str, bits: int) -> None:
         """Read the attribute ``name`` as u(``bits``)."""
         setattr(record, name, self.bits.u(bits))
+
+    def flag(self, name: str, value: bool) -> bool:
+        """Read a u(1)."""
+        return self.u_value(name, 0, 1) == 1
 
     def ue(self, record: object, name: str, order: int) -> None:
         """Read the attribute ``name`` as ue(``order``)."""
@@ -356,16 +420,38 @@ class SyntaxTracer(SyntaxReader):
 class SyntaxWriter(Syntax):
     """Serialises: takes the values from the records, which keep them, and writes them into ``bits``."""
 
-    __slots__ = ("bits",)
+    __slots__ = ("bits", "memory")
 
     writing = True
 
-    def __init__(self, bits: BitWriter) -> None:
+    def __init__(self, bits: BitWriter, memory: Memory | None = None) -> None:
         self.bits = bits
+        self.memory = memory
+
+    def recurring(
+        self, part: Part, record: Entry, key: tuple[int, ...], fields: Sequence[str], exempt: Callable[[Entry], bool]
+    ) -> None:
+        """Write the bits that the same fields had before; else walk the part."""
+        memory, bits = self.memory, self.bits
+        if memory is None:
+            part(self)
+            return
+        place = (*key, bits.position & 7, *[getattr(record, name) for name in fields])
+        if (known := memory.parts.get(place)) is not None:
+            bits.u(known[0], known[1])
+            return
+        start = bits.position
+        part(self)
+        length = bits.position - start
+        if length <= MOST_REMEMBERED_BITS and not exempt(record) and len(memory.parts) < memory.MOST_PARTS:
+            memory.parts[place] = (bits.last(length), length)
 
     def u(self, record: object, name: str, bits: int) -> None:
         """Write the attribute ``name`` as u(``bits``)."""
-        self._write(self.bits.u, name, getattr(record, name), bits)
+        try:
+            self.bits.u(getattr(record, name), bits)
+        except DoesNotFit as error:
+            raise DoesNotFit(f"{name}: {error}") from None
 
     def i(self, record: object, name: str, bits: int) -> None:
         """Write the attribute ``name`` as i(``bits``)."""
@@ -373,7 +459,10 @@ class SyntaxWriter(Syntax):
 
     def ue(self, record: object, name: str, order: int) -> None:
         """Write the attribute ``name`` as ue(``order``)."""
-        self._write(self.bits.ue, name, getattr(record, name), order)
+        try:
+            self.bits.ue(getattr(record, name), order)
+        except DoesNotFit as error:
+            raise DoesNotFit(f"{name}: {error}") from None
 
     def ie(self, record: object, name: str, order: int) -> None:
         """Write the attribute ``name`` as ie(``order``)."""

@@ -218,6 +218,42 @@ def compressed_data_unit_header(s: Syntax, h: DataUnit, state: StreamState) -> N
         s.unsupported("a tensor of several topology elements (topology_tensor_dimension_mapping)")
     _topology_references(s, h, state, multiple)
     _node_ids(s, h, state)
+    if h.is_block or not h.input_parameters_present_flag:
+        _coding_parameters(s, h, state, data_format)
+        return
+
+    def part(t: Syntax) -> None:
+        _coding_parameters(t, h, state, data_format)
+
+    s.recurring(part, h, (payload_type, data_format), _CODING_FIELDS, _depends_on_name)
+
+
+_CODING_FIELDS = (
+    "codebook",
+    "codebook_h",
+    "dq_flag",
+    "nnr_decompressed_data_format",
+    "tensor_dimensions_flag",
+    "cabac_unary_length_flag",
+    "compressed_parameter_types",
+    "decomposition_rank",
+    "g_number_of_rows",
+    "tensor_dimensions",
+    "cabac_unary_length_minus1",
+    "first_tensor_dimension_shift",
+    "scan_order",
+    "entry_points",
+)
+
+
+def _depends_on_name(h: DataUnit) -> bool:
+    """Whether names decide on the meaning of the coding parameters; codebooks are left out because of their length."""
+    return h.is_decomposed or not h.tensor_dimensions_flag or h.codebook is not None
+
+
+def _coding_parameters(s: Syntax, h: DataUnit, state: StreamState, data_format: bool) -> None:
+    """Handle what follows names and ids, the attributes ``_CODING_FIELDS``."""
+    payload_type = h.nnr_compressed_data_unit_payload_type
     codebooks = False
     if payload_type in (PayloadType.FLOAT, PayloadType.BLOCK):
         codebooks = s.flag("codebook_present_flag", h.codebook is not None)

@@ -19,6 +19,8 @@ __all__ = ["trace_stream"]
 class _TracingReader(UnitReader):
     """A reader that collects the elements it meets."""
 
+    _takes_shortcuts = False
+
     def __init__(
         self, data: BytesLike, limits: DecodeLimits | None, dimensions: Mapping[str, Sequence[int]] | None
     ) -> None:

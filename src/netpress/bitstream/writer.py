@@ -6,11 +6,12 @@ Source: ISO/IEC 15938-17, NNR unit syntax and order of units.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Protocol
 
 from netpress.bitstream.bits import BitWriter, DoesNotFit
 from netpress.bitstream.state import StreamState
-from netpress.bitstream.syntax import SyntaxWriter
+from netpress.bitstream.syntax import Memory, SyntaxWriter
 from netpress.bitstream.tables import CONTENT_TYPES, UnitHeader, nnr_unit_header, nnr_unit_size, unit_content
 from netpress.bitstream.units import Content, DataUnit, UnitType
 from netpress.errors import InvalidConfig, InvalidModel
@@ -50,6 +51,8 @@ class UnitWriter:
     def __init__(self, sink: ByteSink) -> None:
         self._sink = sink
         self._state = StreamState()
+        self._memory: Memory | None = Memory()
+        self._checks = SyntaxWriter(BitWriter())  # refuses what is not allowed, writes nothing
 
     def write(
         self,
@@ -81,7 +84,7 @@ class UnitWriter:
             flag, counter = independently_decodable_flag, partial_data_counter
             unit = UnitHeader(nnr_unit_type=_UNIT_TYPES[type(content)], independently_decodable_flag=flag)
             pieces = _pieces(unit, header, view, counter, max_unit_bytes)
-            self._state.accept(SyntaxWriter(BitWriter()), content, len(view))
+            self._state.accept(self._checks, content, len(view))
         except DoesNotFit as error:
             if isinstance(content, DataUnit):
                 name = content.topology_elem_ids[0] if content.topology_elem_ids else None
@@ -93,11 +96,11 @@ class UnitWriter:
 
     def finish(self) -> None:
         """Check that the stream may end here; raises :class:`netpress.InvalidConfig` if not."""
-        self._state.finish(SyntaxWriter(BitWriter()))
+        self._state.finish(self._checks)
 
     def _serialise(self, content: Content, payload: memoryview) -> bytes:
         """Return everything of the unit between its common header and its payload."""
-        s = SyntaxWriter(BitWriter())
+        s = SyntaxWriter(BitWriter(), self._memory)
         unit_type = _UNIT_TYPES[type(content)]
         self._state.check_order(s, unit_type)
         if payload and unit_type != UnitType.NDU:
@@ -158,8 +161,15 @@ def _opening(unit: UnitHeader, body_bytes: int) -> bytes:
     if size >= _LONG_SIZE_LIMIT:
         raise DoesNotFit(f"a unit of {size} bytes; the size field ends at {_LONG_SIZE_LIMIT - 1}")
     s = SyntaxWriter(BitWriter())
-    flag, kind = int(size >= _SHORT_SIZE_LIMIT), unit.nnr_unit_type
-    header = UnitHeader(flag, size, kind, unit.independently_decodable_flag, unit.partial_data_counter)
-    nnr_unit_size(s, header)
+    nnr_unit_size(s, UnitHeader(int(size >= _SHORT_SIZE_LIMIT), size))
+    common = _common_header(unit.nnr_unit_type, unit.independently_decodable_flag, unit.partial_data_counter)
+    return s.bits.getvalue() + common
+
+
+@functools.lru_cache
+def _common_header(nnr_unit_type: int, independently_decodable_flag: int, partial_data_counter: int | None) -> bytes:
+    """Return the part of the unit header that all types share."""
+    s = SyntaxWriter(BitWriter())
+    header = UnitHeader(0, 0, nnr_unit_type, independently_decodable_flag, partial_data_counter)
     nnr_unit_header(s, header)
     return s.bits.getvalue()
