@@ -2,10 +2,14 @@
 
     python benchmarks/size.py --json sizes.json
     python benchmarks/size.py --table sizes.json     # the Markdown table of an earlier run
+    python benchmarks/size.py --json sizes.json --lossless-only   # only these columns anew, into an earlier run
 
 For each model and qp: the bytes of both at the same qp, whether NNCodec decodes netpress's stream to the same floats,
 and the mean squared error of the weights (netpress's quantiser trades a little error for rate). Needs NETPRESS_PEER and
 NETPRESS_SHARED (see peer.py).
+
+Once for each model, what is possible without loss: zstd at level 19 (package ``zstandard``) on the file as it is, and
+on its values split into planes of first, second ... bytes, tensor by tensor.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import zstandard
 from peer import SHARED, available, run
 from safetensors.numpy import load_file
 
@@ -66,6 +71,41 @@ def measure(model: Path, qp: int, effort: int, folder: Path) -> dict[str, Any]:
     return row
 
 
+ZSTD_LEVEL = 19
+
+
+def lossless(model: Path) -> dict[str, int]:
+    """Bytes of one model without loss."""
+    compressor = zstandard.ZstdCompressor(level=ZSTD_LEVEL)
+    planes = [
+        np.ascontiguousarray(value).view(np.uint8).reshape(-1, value.itemsize).T.tobytes()
+        for value in load_file(model).values()
+        if value.size
+    ]
+    raw = model.read_bytes()
+    return {
+        "file": len(raw),
+        "zstd": len(compressor.compress(raw)),
+        "byte_planes_zstd": len(compressor.compress(b"".join(planes))),
+    }
+
+
+def lossless_table(report: dict[str, Any]) -> str:
+    """A Markdown table of the sizes without loss, beside the finest qp that was measured."""
+    finest = min(row["qp"] for row in report["rows"])
+    lines = [
+        f"| model | file | zstd -{ZSTD_LEVEL} | byte planes, zstd -{ZSTD_LEVEL} | netpress, qp {finest} |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    ours = {row["model"]: row["netpress"] for row in report["rows"] if row["qp"] == finest}
+    for model, sizes in report["lossless"].items():
+        cells = [f"{sizes['file']:,}"]
+        cells += [f"{n:,} ({100 * n / sizes['file']:.1f} %)" for n in (sizes["zstd"], sizes["byte_planes_zstd"])]
+        cells.append(f"{ours[model]:,} ({100 * ours[model] / sizes['file']:.1f} %)" if model in ours else "")
+        lines.append(f"| {model} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def table(rows: list[dict[str, Any]]) -> str:
     """A Markdown table of the measured rows."""
     lines = [
@@ -83,7 +123,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def write(arguments: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
+def write(arguments: argparse.Namespace, rows: list[dict[str, Any]], without_loss: dict[str, dict[str, int]]) -> None:
     """Keep what has been measured so far, with what it was measured by."""
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     result = {
@@ -93,6 +133,7 @@ def write(arguments: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
         "python": platform.python_version(),
         "commit": commit.stdout.strip(),
         "rows": rows,
+        "lossless": without_loss,
     }
     if arguments.json:
         arguments.json.write_text(json.dumps(result, indent=1) + "\n")
@@ -106,23 +147,33 @@ def main() -> None:
     parser.add_argument("--models", nargs="*", help="stems of the models to run (default: all of the corpus)")
     parser.add_argument("--json", type=Path, help="write the figures here")
     parser.add_argument("--table", type=Path, help="only print the table of this JSON file")
+    parser.add_argument("--lossless-only", action="store_true", help="measure zstd only, into the file of --json")
     arguments = parser.parse_args()
     if arguments.table:
-        print(table(json.loads(arguments.table.read_text())["rows"]))
+        report = json.loads(arguments.table.read_text())
+        print(table(report["rows"]), lossless_table(report), sep="\n\n")
         return
     if not available():
         sys.exit("set NETPRESS_PEER and NETPRESS_SHARED: this benchmark compares with NNCodec")
     models = sorted((SHARED / "corpus").rglob("*.safetensors"), key=lambda path: path.stem)
     models = [m for m in models if not arguments.models or m.stem in arguments.models]
+    if arguments.lossless_only:
+        report = json.loads(arguments.json.read_text())
+        report["lossless"] = {model.stem: lossless(model) for model in models}
+        arguments.json.write_text(json.dumps(report, indent=1) + "\n")
+        print(lossless_table(report))
+        return
     rows = []
+    without_loss = {}
     with tempfile.TemporaryDirectory() as folder:
         for model in models:
+            without_loss[model.stem] = lossless(model)
             for qp in arguments.qp:
                 rows.append(measure(model, qp, arguments.effort, Path(folder)))
                 print(table(rows[-1:]).splitlines()[-1], flush=True)
-                write(arguments, rows)
+                write(arguments, rows, without_loss)
     print()
-    print(table(rows))
+    print(table(rows), lossless_table({"rows": rows, "lossless": without_loss}), sep="\n\n")
     larger = [r for r in rows if r["netpress"] > r["nncodec"]]
     print(f"\nlarger than NNCodec: {len(larger)} of {len(rows)}")
 

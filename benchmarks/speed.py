@@ -3,7 +3,8 @@
     python benchmarks/speed.py --json speed.json
 
 Models of synthetic Laplace weights in the shapes of ResNet-50 and ResNet-56, dependent quantisation, one qp for
-everything. "reference" makes NNCodec's decisions byte for byte, "default" our own. Values per second are medians over
+everything; and one matrix with a rate term in the trellis search (lambda 1), where only "reference" does what NNCodec
+does. "reference" makes NNCodec's decisions byte for byte, "default" our own. Values per second are medians over
 all values of the model; the runs of all contestants alternate. NNCodec takes part when NETPRESS_PEER and
 NETPRESS_SHARED are set (see peer.py); it uses one thread. The table is made from the JSON alone:
 
@@ -32,7 +33,12 @@ from shapes import RESNET50_SHAPES, RESNET56_SHAPES
 
 import netpress
 
-MODELS = {"resnet50": RESNET50_SHAPES, "resnet56": RESNET56_SHAPES}
+MODELS = {
+    "resnet50": RESNET50_SHAPES,
+    "resnet56": RESNET56_SHAPES,
+    "matrix, lambda 1": {"weight": (1024, 1024)},
+}
+RATE_WEIGHTS = {"matrix, lambda 1": 1.0}
 DEVIATION = 0.02
 Model = dict[str, Any]
 
@@ -87,7 +93,10 @@ def measure(name: str, qp: int, runs: int, threads: list[int], folder: Path) -> 
     """Time all contestants on one model."""
     model = laplace_model(MODELS[name])
     count = sum(value.size for value in model.values())
-    settings = {"reference": netpress.EncodeConfig.reference(qp=qp), "default": netpress.EncodeConfig(qp=qp)}
+    rate_weight = RATE_WEIGHTS.get(name, 0.0)
+    settings = {"reference": netpress.EncodeConfig.reference(qp=qp, lambda_scale=rate_weight)}
+    if not rate_weight:
+        settings["default"] = netpress.EncodeConfig(qp=qp)
     rows: dict[tuple[str, int], dict[str, Any]] = {}
 
     def record(coder: str, workers: int, size: int, **seconds: float) -> None:
@@ -98,6 +107,7 @@ def measure(name: str, qp: int, runs: int, threads: list[int], folder: Path) -> 
 
     source, stream, decoded = folder / f"{name}.safetensors", folder / f"{name}.nnc", folder / "decoded.safetensors"
     save_file(model, source)
+    reference = netpress.encode(source, settings["reference"])  # in the order of the file
     for run in range(runs):
         print(f"{name}: run {run + 1} of {runs}", file=sys.stderr)
         for workers in threads:
@@ -107,10 +117,13 @@ def measure(name: str, qp: int, runs: int, threads: list[int], folder: Path) -> 
                 decoding, _ = timed(lambda data=data: netpress.decode(data))
                 record(coder, workers, len(data), encode=encoding, decode=decoding)
         if peer.available():
-            options = ("--qp", str(qp), "--nonweight-qp", str(settings["reference"].nonweight_qp))
+            options = ["--qp", str(qp), "--nonweight-qp", str(settings["reference"].nonweight_qp)]
+            options += ["--lambda", str(rate_weight)] if rate_weight else []
             encoding = peer.run("encode", source, stream, *options)["seconds"]
             decoding = peer.run("decode", stream, decoded)["seconds"]
             record("NNCodec", 1, stream.stat().st_size, encode=encoding, decode=decoding)
+            if stream.read_bytes() != reference:
+                raise RuntimeError(f"{name}: the reference preset does not write NNCodec's bytes")
     return list(rows.values())
 
 
