@@ -39,6 +39,7 @@ from netpress.transforms.cluster import Clusters
 
 BITS = range(2, 9)
 NNCODEC_BITS = 4
+RATES = (4.0, 16.0, 48.0, 128.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,6 +135,17 @@ class Bench:
         self.say(f"qp {qp}: {metric:.4g}, {len(data)} bytes")
         return {"qp": qp, "metric": metric, "bytes": len(data)}
 
+    def by_rate(self, source: Candidate, rate: float) -> dict[str, Any]:
+        """Cluster with an eye on the coded bits, and code."""
+        candidate = dataclasses.replace(
+            source, module=_copy(source.module), quantized={}, options={"nonweight_qp": -34, "effort": 8}
+        )
+        Cluster(bits=6, rate=rate).run(candidate, None)
+        data = candidate.encode()
+        metric = self.task.scores(candidate.restored(data)).value
+        self.say(f"rate {rate}: {metric:.4g}, {len(data)} bytes")
+        return {"rate": rate, "metric": metric, "bytes": len(data)}
+
     def run(self) -> dict[str, Any]:
         """Return everything about the model."""
         baseline = self.task.scores(self.network).value
@@ -149,6 +161,7 @@ class Bench:
         folding: list[Stage] = [BatchNormFold()] if has_norms else []
         bits = (3, 5) if self.quick else BITS
         qps = self.plan.qps[1:3] if self.quick else self.plan.qps
+        rates = (8.0,) if self.quick else RATES
         # The low-rank network of the first working point, as in the experiment.
         return {
             "task": self.plan.task,
@@ -164,6 +177,8 @@ class Bench:
             },
             "netpress": {
                 "original": [self.ours(original, qp, folding) for qp in qps],
+                "original, clusters by rate": [self.by_rate(original, rate) for rate in rates],
+                f"low rank {rows[0]['wanted']:g}, clusters by rate": [self.by_rate(candidates[0], r) for r in rates],
                 **{
                     f"low rank {row['wanted']:g}": [self.ours(c, qp, folding) for qp in qps]
                     for row, c in zip(rows, candidates, strict=True)

@@ -327,12 +327,12 @@ def test_clusters_that_look_at_the_rate_make_smaller_streams() -> None:
     network = nn.Sequential(nn.Linear(200, 100, bias=False)).eval()
     nn.init.normal_(network[0].weight)
     sizes, errors = [], []
-    for stage in (Cluster(bits=5), Cluster(bits=5, rate=1.0)):
+    for stage in (Cluster(bits=5), Cluster(bits=5, rate=4.0)):
         result = Recipe([stage]).run(network)
         sizes.append(len(result.data))
         errors.append(float((result.module[0].weight - network[0].weight).detach().square().mean()))
     assert sizes[1] < 0.95 * sizes[0]
-    assert errors[1] < 4 * errors[0]
+    assert errors[1] < 5 * errors[0]
 
 
 def test_retraining_leaves_clusters_alone() -> None:
