@@ -1,0 +1,55 @@
+"""What weight unification gains in our streams: size and error against plain quantisation at other steps.
+
+    python benchmarks/unification.py CORPUS/cifar10-resnet/resnet20.safetensors
+
+Prints, for each block shape and share of unified blocks, the size of the stream and the relative squared error of the
+decoded weights, next to the size that a coarser step alone has at that error (between measured steps, in proportion).
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+import netpress
+from netpress.transforms.unify import unify
+
+BLOCKS = ((1, 3), (1, 9), (2, 2), (4, 4), (8, 8))
+SHARES = (0.25, 0.5, 0.75, 1.0)
+QPS = range(-30, -7)
+QP = -26
+Model = dict[str, np.ndarray]
+
+
+def measure(model: Model, coded: Model, qp: int) -> tuple[int, float]:
+    """Return the size of a stream and the error of what it decodes to, relative to the original's power."""
+    data = netpress.encode(coded, qp=qp)
+    decoded = netpress.decode(data)
+    error = sum(float(np.sum((decoded[n].astype(np.float64) - v) ** 2)) for n, v in model.items())
+    return len(data), error / sum(float(np.sum(v.astype(np.float64) ** 2)) for v in model.values())
+
+
+def main() -> None:
+    """Measure and print."""
+    from safetensors.numpy import load_file
+
+    parser = argparse.ArgumentParser()
+    parser.add_argument("model", type=Path)
+    path = parser.parse_args().model
+    model = {name: value for name, value in load_file(path).items() if value.ndim > 1}
+    plain = sorted(measure(model, model, qp)[::-1] for qp in QPS)
+    errors, sizes = np.log([e for e, _ in plain]), [s for _, s in plain]
+    print(f"{'block':>8} {'share':>6} {'bytes':>8} {'error':>10} {'plain bytes at this error':>26}")
+    for block in BLOCKS:
+        for share in SHARES:
+            coded = {name: unify(value, block=block, share=share).values for name, value in model.items()}
+            size, error = measure(model, coded, QP)
+            inside = errors[0] <= np.log(error) <= errors[-1]
+            other = f"{np.interp(np.log(error), errors, sizes):.0f}" if inside else "outside of what was measured"
+            print(f"{block!s:>8} {share:6.2f} {size:8} {error:10.2e} {other:>26}")
+
+
+if __name__ == "__main__":
+    main()
