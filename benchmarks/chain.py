@@ -32,7 +32,7 @@ from static_coder import coded_bytes
 
 import netpress
 from netpress import Task, evaluate
-from netpress.recipe import BatchNormFold, Cluster, LowRank, Retrain, Stage
+from netpress.recipe import BatchNormFold, Cluster, LowRank, Quantize, Retrain, Stage
 from netpress.recipe.candidate import Candidate
 from netpress.training.layers import coded_parameters
 from netpress.transforms.cluster import Clusters
@@ -52,11 +52,11 @@ class Plan:
     learning_rate: tuple[float, float]
     batch_norm: str = "train"
     distillation: float | None = None
-    qps: tuple[int, ...] = (-30, -26, -22, -18, -15, -12)
+    qps: tuple[int, ...] = (-28, -24, -20, -16, -12, -9)
 
 
 PLANS = {
-    "resnet20": Plan("cifar10-resnet20", (0.6, 0.4, 0.25), 4, (2e-3, 5e-5), distillation=0.5),
+    "resnet20": Plan("cifar10-resnet20", (0.6, 0.4, 0.25), 3, (2e-3, 5e-5), distillation=0.5),
     "ds-cnn": Plan("kws-ds-cnn", (0.6, 0.4, 0.25), 8, (1e-3, 2e-5), distillation=0.5),
     "autoencoder": Plan("image-autoencoder", (0.7, 0.5, 0.3), 4, (1e-3, 2e-5)),
     "mobilenetv1": Plan("imagenet-mobilenetv1", (0.8, 0.65), 6, (3e-4, 1e-5), batch_norm="frozen", distillation=1.0),
@@ -128,7 +128,7 @@ class Bench:
             quantized={},
             options={"qp": qp, "nonweight_qp": min(qp - 16, -34), "effort": 8},
         )
-        for stage in stages:
+        for stage in [*stages, Quantize(qp=qp)]:
             stage.run(candidate, None)
         data = candidate.encode()
         metric = self.task.scores(candidate.restored(data)).value

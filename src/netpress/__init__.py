@@ -77,6 +77,7 @@ _RECIPE = frozenset(
         "LocalScaling",
         "LowRank",
         "Prune",
+        "Quantize",
         "Recipe",
         "RecipeResult",
         "Retrain",
@@ -92,6 +93,7 @@ if TYPE_CHECKING:
     from netpress.recipe import LocalScaling as LocalScaling
     from netpress.recipe import LowRank as LowRank
     from netpress.recipe import Prune as Prune
+    from netpress.recipe import Quantize as Quantize
     from netpress.recipe import Recipe as Recipe
     from netpress.recipe import RecipeResult as RecipeResult
     from netpress.recipe import Retrain as Retrain

@@ -17,6 +17,7 @@ from netpress import (
     LocalScaling,
     LowRank,
     Prune,
+    Quantize,
     Recipe,
     RecipeError,
     Retrain,
@@ -398,3 +399,34 @@ def test_what_more_stages_need() -> None:
         Recipe([Prune(keep=("zz",))]).run(network, Task(calibration_batches=[x]))
     with pytest.raises(RecipeError, match="stage prune: channels can be removed only before"):
         Recipe([Cluster(), Prune()]).run(network, Task(calibration_batches=[x]))
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_calibrated_quantisation_beats_the_plain_one_at_equal_size(name: str) -> None:
+    torch.manual_seed(0)
+    network, _ = make(name)
+    data = torch.randn(256, *network.inputs) @ torch.diag(torch.logspace(0, -1.5, network.inputs[-1]))
+    task = Task(calibration_batches=[data[:192]])
+    test, wanted = data[192:], outputs(network, data[192:])
+    points = []
+    for stages, qp in (([], -18), ([Quantize(qp=-16)], -16), ([Quantize(qp=-18)], -18), ([Quantize(qp=-20)], -20)):
+        result = Recipe(stages, EncodeConfig(qp=qp, nonweight_qp=-50)).run(network, task)
+        points.append((len(result.data), relative_error(result.module, test, wanted)))
+    plain, *calibrated = points
+    assert min(error for size, error in calibrated if size <= plain[0] * 1.01) < plain[1]
+
+
+def test_calibrated_quantisation_of_decomposed_and_folded_layers() -> None:
+    stages = [
+        BatchNormFold(),
+        LowRank(ranks={"c2": 6, "fc": 3}, weighted=False),
+        Quantize(qp=-24),
+        LocalScaling(epochs=1),
+    ]
+    network, x = make("conv")
+    result = Recipe(stages, EncodeConfig(nonweight_qp=-60)).run(
+        network, Task(calibration_batches=[x], train_batches=[x])
+    )
+    assert {"c1.weight", "c2.weight_G", "c2.weight_H", "d.weight"} <= result.reports[3].facts["qps"].keys()
+    assert "t.weight" not in result.reports[3].facts["qps"]
+    assert relative_error(result.module, x, outputs(result.working_module, x)) < 1e-6

@@ -12,7 +12,7 @@ from netpress.transforms.cluster import Clusters, cluster
 torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
-from netpress.training.cluster import refine_centres  # noqa: E402
+from netpress.training.cluster import _migrate, _SharedWeight, refine_centres  # noqa: E402
 from netpress.training.objective import network_loss  # noqa: E402
 from netpress.training.sensitivity import mean_gradients, squared_gradients  # noqa: E402
 from netpress.training.sparsify import (  # noqa: E402
@@ -268,6 +268,25 @@ def test_members_go_over() -> None:
     stays = refine_centres(module, clusters, task, **options, migration=False)["weight"]
     np.testing.assert_array_equal(stays.indexes, [[0, 0, 0, 1]])
     np.testing.assert_allclose(stays.centres, [-1 / 3, 1], atol=0.05)
+
+
+def test_members_stay_where_going_over_does_harm() -> None:
+    module = nn.Linear(4, 1, bias=False)
+    indexes = np.array([[0, 0, 1, 1]], np.int32)
+    shared = _SharedWeight(module.weight, Clusters(np.array([-1.0, 1.0], np.float32), indexes, 0.0))
+    wanted = torch.tensor([[-1.0, 1.0, 1.0, 1.0]])
+    # All want to go over; only the second should, and it wants to most.
+    shared.pull = torch.tensor([1.5, 9.0, -1.5, -1.5])
+
+    def distance(network: nn.Module, batch: float) -> torch.Tensor:
+        return (network.weight - wanted).square().sum() * batch
+
+    _migrate([shared], module, distance, [1.0, 2.0])
+    assert shared.indexes.tolist() == [0, 1, 1, 1]
+    assert shared.pull.tolist() == [1.5, 0.0, -1.5, -1.5]
+    shared.pull = torch.tensor([1.5, -1.5, -1.5, -1.5])
+    _migrate([shared], module, distance, [1.0])
+    assert shared.indexes.tolist() == [0, 1, 1, 1]
 
 
 def test_refinement_checks_names_shapes_and_rates() -> None:

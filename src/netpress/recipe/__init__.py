@@ -9,6 +9,7 @@ from netpress.recipe.inference_optimised_qp import InferenceOptimisedQp
 from netpress.recipe.local_scaling import LocalScaling
 from netpress.recipe.low_rank import LowRank
 from netpress.recipe.prune import Prune
+from netpress.recipe.quantize import Quantize
 from netpress.recipe.recipe import Recipe, RecipeResult, StageReport
 from netpress.recipe.retrain import Retrain
 from netpress.recipe.sparsify import Sparsify
@@ -21,6 +22,7 @@ __all__ = [
     "LocalScaling",
     "LowRank",
     "Prune",
+    "Quantize",
     "Recipe",
     "RecipeResult",
     "Retrain",

@@ -15,6 +15,11 @@ from netpress.transforms.cluster import Clusters, make_clusters
 
 __all__ = ["refine_centres"]
 
+_MIGRATION_SHARES = (1.0, 0.25, 0.06, 0.015)
+"""Shares of the members that want to go over that are tried."""
+_MIGRATION_BATCHES = 8
+"""Batches that decide between them."""
+
 
 def refine_centres(
     module: Any,
@@ -31,8 +36,9 @@ def refine_centres(
 
     The network runs in inference mode with the centres in place of its weights. A centre gets the sum of the gradients
     of its members (Adam). A member that is drawn away from its cluster, by more than half of the distance to the next
-    centre, goes over to that one at the end of an epoch: its pull is the sum of its gradients less the mean of its
-    cluster's, in units of the tensor's root mean square, times the learning rate.
+    centre, may go over to that one at the end of an epoch: its pull is the sum of its gradients less the mean of its
+    cluster's, in units of the tensor's root mean square, times the learning rate. Many moves at once do harm, so that
+    shares of those that are drawn most are tried, and the one with the least loss is taken, which may be none.
 
     Args:
         module: ``torch.nn.Module`` with the float weights; not changed.
@@ -83,8 +89,7 @@ def refine_centres(
             if not losses:
                 raise InvalidConfig(f"task {task.name!r} has no batches")
             if migration:
-                for s in shared.values():
-                    s.migrate()
+                _migrate(list(shared.values()), student, objective, list(batches_of(task, _MIGRATION_BATCHES)))
             if progress is not None:
                 progress(epoch + 1, float(np.mean(losses)))
     originals = dict(module.named_parameters(remove_duplicate=False))
@@ -100,6 +105,36 @@ def _shared_weights(student: Any, clusters: Mapping[str, Clusters]) -> dict[str,
         if tuple(parameters[name].shape) != c.indexes.shape:
             raise InvalidModel(f"has shape {tuple(parameters[name].shape)}, not {c.indexes.shape}", tensor=name)
     return {name: _SharedWeight(parameters[name], c) for name, c in clusters.items()}
+
+
+def _migrate(shared: list[_SharedWeight], student: Any, objective: Any, batches: list[Any]) -> None:
+    """Move members over to the clusters that they are drawn to, as many as the loss likes best."""
+    import torch
+
+    def loss() -> float:
+        for s in shared:
+            s.fill()
+        with torch.no_grad():
+            value = float(np.mean([float(objective(student, batch)) for batch in batches]))
+        return value if np.isfinite(value) else np.inf
+
+    before = [s.indexes for s in shared]
+    wishes = [s.wishes() for s in shared]
+    strengths = torch.cat([strength[strength > 1] for _, strength in wishes])
+    if len(strengths) == 0:
+        return
+    ranked = strengths.sort(descending=True).values
+    best, chosen = loss(), before
+    for share in _MIGRATION_SHARES:
+        limit = ranked[int(share * (len(ranked) - 1))]
+        for s, old, (targets, strength) in zip(shared, before, wishes, strict=True):
+            s.indexes = torch.where(strength >= limit, targets, old)
+        value = loss()
+        if value < best:
+            best, chosen = value, [s.indexes for s in shared]
+    for s, old, new in zip(shared, before, chosen, strict=True):
+        s.indexes = new
+        s.pull[new != old] = 0
 
 
 class _SharedWeight:
@@ -134,8 +169,8 @@ class _SharedWeight:
         if size > 0:
             self.pull -= rate / size * (flat - (sums / counts)[self.indexes])
 
-    def migrate(self) -> None:
-        """Move the members over that are drawn further than half of the way."""
+    def wishes(self) -> tuple[Any, Any]:
+        """Return the cluster that each member is drawn to, and how much: 1 is half of the way."""
         import torch
 
         centres, order = self.centres.detach().sort()
@@ -143,9 +178,10 @@ class _SharedWeight:
         ranks[order] = torch.arange(len(order), device=order.device)
         gaps = torch.cat([centres.new_full((1,), torch.inf), centres.diff(), centres.new_full((1,), torch.inf)])
         rank = ranks[self.indexes]
-        up, down = self.pull > gaps[rank + 1] / 2, self.pull < -gaps[rank] / 2
-        self.indexes = order[rank + up.long() - down.long()]
-        self.pull[up | down] = 0
+        is_up = self.pull > 0
+        gap = torch.where(is_up, gaps[rank + 1], gaps[rank])
+        target = (rank + is_up.long() * 2 - 1).clamp(0, len(order) - 1)
+        return order[target], self.pull.abs() / (gap / 2)
 
     def result(self, original: Any) -> Clusters:
         """Return the clusters; ``original`` is the parameter that they stand for."""

@@ -1,0 +1,76 @@
+"""Calibrated quantisation as a stage."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import torch
+
+from netpress.calibration.collect import calibrate
+from netpress.calibration.quantizer import quantize_model
+from netpress.parallel import Progress
+from netpress.recipe.candidate import Candidate
+from netpress.recipe.stage import Stage
+from netpress.training.layers import coded_parameters
+
+__all__ = ["Quantize"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Quantize(Stage):
+    """Quantises the weights so that the outputs change least on the task's calibration data, which needs no labels.
+
+    Errors are fed back to weights that are not quantised yet, and layers get steps by their sensitivity; see
+    :func:`netpress.quantize_model`. Factors of decomposed weights take part. Weights of transposed convolutions whose
+    batch norm is folded are left to the encoder.
+    """
+
+    qp: int = -24
+    """Quantisation parameter of a weight of average sensitivity."""
+    lambda_scale: float = 0.25
+    """Weight of the rate, from 0."""
+    allocation: float = 1.0
+    """1: all layers at the same slope of divergence over bits; 0: all with the same step."""
+
+    def __post_init__(self) -> None:
+        self.check_number("qp", -128, 127)
+        self.check_number("lambda_scale", 0, 1e3)
+        self.check_number("allocation", 0, 2)
+
+    def needs(self) -> tuple[str, ...]:
+        """See :meth:`Stage.needs`."""
+        return ("calibration_batches",)
+
+    def run(self, candidate: Candidate, progress: Progress | None) -> dict[str, Any]:
+        """See :meth:`Stage.run`."""
+        task, config = candidate.task, candidate.config()
+        calibration = calibrate(
+            candidate.module,
+            task.batches("calibration"),
+            forward=task.output,
+            outputs=task.outputs,
+            progress=progress,
+            seed=self.seed,
+        )
+        tensors = coded_parameters(candidate.module)
+        skipped = {*candidate.turned(), *candidate.quantized}
+        layers = {name: known for name, known in calibration.layers.items() if name in tensors and name not in skipped}
+        quantized = quantize_model(
+            {name: tensors[name].detach().cpu().numpy() for name in layers},
+            dataclasses.replace(calibration, layers=layers, unreached=()),
+            qp=int(self.qp),
+            qp_density=config.qp_density,
+            use_dq=config.use_dq,
+            lambda_scale=self.lambda_scale,
+            allocation=self.allocation,
+            progress=progress,
+        )
+        with torch.no_grad():
+            for name, tensor in quantized.items():
+                tensors[name].copy_(torch.from_numpy(tensor.values(config.qp_density)))
+                candidate.quantized[name] = tensor
+        return {
+            "qps": {name: tensor.qp for name, tensor in quantized.items()},
+            "unreached": list(calibration.unreached),
+        }
