@@ -128,9 +128,17 @@ class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> None:
         """See a convolution of any dimension."""
         found = self._find(weight)
-        if found is None or tuple(weight.shape) != tuple(self._parameters[found[0]].shape):
+        if found is None or weight.numel() != self._parameters[found[0]].numel():
             return
+        shape = tuple(self._parameters[found[0]].shape)
         kernel = tuple(weight.shape[2:])
+        if not transposed and groups == 1 and len(shape) == 2 and weight.stride(1) == 1 < shape[1] == weight.shape[1]:
+            # A factor whose rows are outputs and kernel positions: each position sees the same channels, only shifted.
+            rows = linear_inputs(x.movedim(1, -1), self._limit(shape[1]), self._generator)
+            self._add(found[0], COLUMNS, (0, shape[0]), rows)
+            return
+        if not weight.is_contiguous() or (transposed and tuple(weight.shape) != shape) or weight.shape[0] != shape[0]:
+            return
         strides, pads, spaces, more = (
             list(v) * (len(kernel) if len(v) == 1 else 1) for v in (stride, padding, dilation, output_padding)
         )

@@ -82,7 +82,7 @@ def measure_pruning(
         One entry for each ratio: the share of *parameters* that went, and the metric.
 
     Raises:
-        InvalidConfig, TrainingError: see :func:`netpress.training.prune.prune_channels`.
+        InvalidConfig, RecipeError: see :func:`netpress.training.prune.prune_channels`.
 
     Source: pruning_performance_map() of the standard.
     """
