@@ -76,6 +76,7 @@ _RECIPE = frozenset(
         "InferenceOptimisedQp",
         "LocalScaling",
         "LowRank",
+        "PerformanceMaps",
         "Prune",
         "Quantize",
         "Recipe",
@@ -83,6 +84,7 @@ _RECIPE = frozenset(
         "Retrain",
         "Sparsify",
         "StageReport",
+        "Unify",
     }
 )
 
@@ -92,6 +94,7 @@ if TYPE_CHECKING:
     from netpress.recipe import InferenceOptimisedQp as InferenceOptimisedQp
     from netpress.recipe import LocalScaling as LocalScaling
     from netpress.recipe import LowRank as LowRank
+    from netpress.recipe import PerformanceMaps as PerformanceMaps
     from netpress.recipe import Prune as Prune
     from netpress.recipe import Quantize as Quantize
     from netpress.recipe import Recipe as Recipe
@@ -99,6 +102,7 @@ if TYPE_CHECKING:
     from netpress.recipe import Retrain as Retrain
     from netpress.recipe import Sparsify as Sparsify
     from netpress.recipe import StageReport as StageReport
+    from netpress.recipe import Unify as Unify
 
 __version__: str
 

@@ -88,13 +88,15 @@ class Encoder:
         complete: Collection[str] = (),
         spreads: Any = None,
         quantized: Mapping[str, QuantizedTensor] | None = None,
+        parameter_set: Mapping[str, Any] | None = None,
     ) -> None:
         """Write the stream of a model to ``sink``, unit by unit; see :meth:`encode`.
 
         ``notes`` is what the record says beyond the tensors: recipe and rebuild steps, and for an update what it says
         about the base model. For an update, ``complete`` names the tensors that are new values, and ``spreads`` is the
         new model, whose spread decides on the steps if no qp is given. ``quantized`` holds the integers of tensors that
-        are quantised already, by the name in the source.
+        are quantised already, by the name in the source. ``parameter_set`` holds further fields of the model parameter
+        set, such as performance maps.
         """
         update = self.config.differences if update is None else update
         prepared = prepare_model(open_source(source), self.config)
@@ -104,7 +106,7 @@ class Encoder:
         coded = self._code(prepared, given, update, executor, progress, spreads)
         if not self.config.signals_parents:
             names = [p.name for p in prepared.parameters]
-            self._write_parameter_sets(writer, sums, _noted(prepared.record(names), notes))
+            self._write_parameter_sets(writer, sums, _noted(prepared.record(names), notes), parameter_set)
         else:
             # Which tensors an update leaves out is known at its end only, and the record counts those that are there.
             kept = [unit for unit in coded if not self._leaves_out(unit, prepared, complete)]
@@ -112,7 +114,7 @@ class Encoder:
             if record.base is not None:
                 names = [name for unit in kept for name in unit.payload_names]
                 record.complete = {i for i, n in enumerate(names) if prepared.original_name(n) in complete}
-            self._write_parameter_sets(writer, sums, record)
+            self._write_parameter_sets(writer, sums, record, parameter_set)
             coded = iter(kept)
         for unit in coded:
             self._write(writer, sums, unit.header, unit.payload)
@@ -162,7 +164,13 @@ class Encoder:
         names = unit.payload_names
         return not any(prepared.is_half(name) or prepared.original_name(name) in complete for name in names)
 
-    def _write_parameter_sets(self, writer: UnitWriter, sums: ChecksumWriter | None, record: Record) -> None:
+    def _write_parameter_sets(
+        self,
+        writer: UnitWriter,
+        sums: ChecksumWriter | None,
+        record: Record,
+        parameter_set: Mapping[str, Any] | None,
+    ) -> None:
         config = self.config
         self._write(writer, sums, Start(config.profile))
         mps = ModelParameterSet(
@@ -170,6 +178,7 @@ class Encoder:
             mps_quantization_parameter=config.base_qp,
             mps_parent_signalling_enabled_flag=int(config.signals_parents),
             nnr_pre_flag=int(config.pre_signalling),
+            **(parameter_set or {}),
         )
         self._write(writer, sums, mps)
         if config.topology_storage_format is not None:

@@ -6,19 +6,23 @@ import copy
 import dataclasses
 import io
 import math
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
 from netpress.api import decode
 from netpress.bitstream import PayloadType, payload_members
+from netpress.bitstream.reader import NetpressWarning
+from netpress.calibration.collect import calibrate
 from netpress.config import EncodeConfig
 from netpress.decoder import codebook_of, decode_unit
 from netpress.encoder import Encoder
-from netpress.errors import RecipeError
+from netpress.errors import InvalidModel, RecipeError
 from netpress.formats.pytorch import open_tensors, to_torch
 from netpress.formats.source import Source
 from netpress.index import header_of, index_stream
@@ -38,7 +42,9 @@ from netpress.training.layers import (
 )
 from netpress.transforms.rebuild import Rebuild, Scatter, Transpose, Tucker
 
-__all__ = ["Candidate"]
+__all__ = ["Candidate", "quantized_weights"]
+
+_DAMPING = 0.01
 
 
 @dataclasses.dataclass
@@ -59,6 +65,7 @@ class Candidate:
     quantized: dict[str, QuantizedTensor] = dataclasses.field(default_factory=dict)
     masks: dict[str, torch.Tensor] = dataclasses.field(default_factory=dict)
     scatter: dict[str, Scatter] = dataclasses.field(default_factory=dict)
+    parameter_set: dict[str, Any] = dataclasses.field(default_factory=dict)
     recipe: dict[str, Any] | None = None
 
     @classmethod
@@ -90,7 +97,9 @@ class Candidate:
         config = self.config().replace(**options)
         sink = io.BytesIO()
         notes = Record(rebuild=self.rebuild(), recipe=self.recipe)
-        Encoder(config).encode_to(sink, self.source(), quantized=self.quantized, notes=notes)
+        Encoder(config).encode_to(
+            sink, self.source(), quantized=self.quantized, notes=notes, parameter_set=self.parameter_set
+        )
         return sink.getvalue()
 
     def restored(self, data: bytes) -> nn.Module:
@@ -132,6 +141,37 @@ class Candidate:
         if name not in turned:
             return quantized
         return dataclasses.replace(quantized, levels=np.ascontiguousarray(quantized.levels.swapaxes(0, 1)))
+
+    def input_moments(self, layers: Mapping[str, nn.Module]) -> dict[str, npt.NDArray[np.float64]]:
+        """Return the mean of ``x x'`` over the inputs x of each layer's weight on the calibration data.
+
+        Returns:
+            By path, float64 ``(groups, columns, columns)``, with 1 % of the mean diagonal added to the diagonal so that
+            it is positive definite. Layers that the data did not reach, or that are too wide, are missing.
+
+        Raises:
+            RecipeError: the inputs of a layer are not finite.
+        """
+        task = self.task
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NetpressWarning)  # what was not seen is missing below
+            try:
+                calibration = calibrate(
+                    self.module, task.batches("calibration"), forward=task.output, sensitivities=False
+                )
+            except InvalidModel as error:
+                path = (error.tensor or "").rpartition(".")[0]
+                raise RecipeError("its inputs are not finite on the calibration data", layer=path) from error
+        moments = {}
+        for path in layers:
+            known = calibration.layers.get(f"{path}.weight" if path else "weight")
+            if known is None or known.moments.shape[1] != known.moments.shape[2]:
+                continue
+            moment = known.moments.astype(np.float64)
+            diagonal = np.einsum("gii->gi", moment)  # a view
+            diagonal += _DAMPING * diagonal.mean(1, keepdims=True) + np.finfo(np.float32).tiny
+            moments[path] = moment
+        return moments
 
     @property
     def parameter_count(self) -> int:

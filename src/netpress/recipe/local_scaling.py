@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 from torch.nn.utils import parametrize
@@ -16,7 +19,6 @@ from netpress.recipe.stage import Stage
 from netpress.task import Task
 from netpress.training.layers import CONVOLUTIONS, RowScaling, scaled_layers, scaling_of
 from netpress.training.loop import train
-from netpress.training.moments import input_moments
 
 __all__ = ["LocalScaling"]
 
@@ -71,11 +73,12 @@ class LocalScaling(Stage):
         method = self._method(candidate.task)
         floats = {path: layer.weight.detach().clone() for path, layer in _plain_layers(candidate.module).items()}
         candidate.settle()
+        moments = candidate.input_moments(_plain_layers(candidate.module)) if method == "fit" else {}
         for _, layer, leaf in list(scaled_layers(candidate.module)):
             if scaling_of(layer, leaf) is None:
                 parametrize.register_parametrization(layer, leaf, RowScaling(getattr(layer, leaf).detach(), 0))
         if method == "fit":
-            return {"method": method, "layers": _fit(candidate, floats)}
+            return {"method": method, "layers": _fit(candidate, floats, moments)}
         factors = [
             scaling.scaling
             for _, layer, leaf in scaled_layers(candidate.module)
@@ -101,12 +104,11 @@ def _plain_layers(module: nn.Module) -> dict[str, Any]:
     return {path: layer for path, layer, leaf in scaled_layers(module) if leaf == "weight"}
 
 
-def _fit(candidate: Candidate, floats: dict[str, torch.Tensor]) -> int:
+def _fit(candidate: Candidate, floats: dict[str, torch.Tensor], moments: Mapping[str, npt.NDArray[np.float64]]) -> int:
     """Set each factor to the one with the least squared error of the row's outputs; return how many layers got some."""
     layers = _plain_layers(candidate.module)
-    moments = input_moments(candidate.module, layers, candidate.task)
-    for path, moment in moments.items():
-        layer = layers[path]
+    for path, array in moments.items():
+        layer, moment = layers[path], torch.from_numpy(array)
         scaling = scaling_of(layer)
         if scaling is None:
             continue

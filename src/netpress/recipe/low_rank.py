@@ -26,7 +26,6 @@ from netpress.training.layers import (
     TuckerConv,
     replace_layer,
 )
-from netpress.training.moments import input_moments
 from netpress.transforms.ranks import Spectrum, rank_for_energy, rank_for_error, ranks_for_budget
 
 __all__ = ["LowRank"]
@@ -105,14 +104,14 @@ class LowRank(Stage):
         weighted = candidate.task.calibration_batches is not None if self.weighted is None else self.weighted
         # The columns of a transposed convolution's weight are no inputs.
         seen = {path: layer for path, layer in layers.items() if not isinstance(layer, TRANSPOSED_CONVOLUTIONS)}
-        moments = input_moments(candidate.module, seen, candidate.task) if weighted else {}
+        moments = candidate.input_moments(seen) if weighted else {}
         plans: dict[str, _Plan] = {}
         for done, (path, layer) in enumerate(layers.items()):
             if progress is not None:
                 progress(done, len(layers), path)
             # A grouped convolution has several groups of inputs for the columns of one weight.
             moment = moments[path] if path in moments and len(moments[path]) == 1 else None
-            plans[path] = self._plan(layer, None if moment is None else moment[0].cpu().numpy())
+            plans[path] = self._plan(layer, None if moment is None else moment[0])
         chosen = self._ranks(candidate, plans)
         facts: dict[str, Any] = {}
         for path, rank in chosen.items():
