@@ -62,6 +62,16 @@ def decode(payload: bytes, levels: Any, edge: int) -> None:
     decoder.finish()
 
 
+def decode_together(payloads: list[bytes], size: int, edge: int) -> None:
+    """Decode several matrices in one batch, on this thread."""
+    batch = _core.BatchDecoder()
+    for payload in payloads:
+        batch.begin(np.frombuffer(payload, np.uint8))
+        levels = np.empty(size, np.int32)
+        batch.add(levels, edge, edge, 0, 0, True, True, _UNARY_LENGTH, False, None, None, 0, 0, False, 0, 2)
+    batch.run()
+
+
 def main() -> None:
     """Measure and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -87,6 +97,8 @@ def main() -> None:
     payload = encode(levels, edge, 2)
     seconds = least_seconds(runs, lambda: decode(payload, np.empty_like(levels), edge))
     print(f"| decoding | {1e9 * seconds / weights.size:.1f} |")
+    together = least_seconds(runs, lambda: decode_together([payload] * 4, weights.size, edge)) / 4
+    print(f"| decoding, four together | {1e9 * together / weights.size:.1f} |")
     bins = coded_bins(levels)
     print(f"\n{bins / weights.size:.2f} context-coded bins per weight, {8 * len(payload) / weights.size:.2f} bits;")
     print(f"decoding: {1e9 * seconds / bins:.1f} ns per bin, {bins / seconds / 1e6:.0f} million bins per second")

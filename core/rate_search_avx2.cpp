@@ -91,6 +91,12 @@ class Rows {
     for (int i = 0; i < touched_; ++i) _mm256_store_si256(pointer(i), _mm256_permutevar8x32_epi32(row(i), sources));
   }
 
+  // Adapts one row in some lanes.
+  NETPRESS_AVX2 void adapt(int index, __m256i ones, __m256i lanes) {
+    const __m256i old = row(index);
+    _mm256_store_si256(pointer(index), _mm256_blendv_epi8(old, adapted(old, ones), lanes));
+  }
+
   // Adapts the greater-than flags to the magnitudes, of which none is above `largest`, nor that above the unary length.
   NETPRESS_AVX2 void adapt_flags(__m256i sizes, bool negative, int largest) {
     for (int j = 0; j < largest; ++j) {
@@ -211,12 +217,16 @@ __attribute__((target("avx2"))) void rate_forward_avx2(const float* weights, int
   // Neighbour of each state, as a ternary context: of the weight before, and of the one before that.
   __m256i neighbours = _mm256_setzero_si256();
   __m256i older = neighbours;
+  int before = 1;
+  int before_that = 1;
   for (int64_t i = 0; i < count; ++i) {
     const RateCandidates c = rate_candidates(weights[i], search);
     const bool negative = weights[i] < 0;
 
     const __m256i significance = rows.pick(_mm256_add_epi32(triple, neighbours));
-    const __m256i signs = rows.pick(_mm256_add_epi32(_mm256_set1_epi32(kSign), neighbours));
+    // A neighbour is zero or what all states have in common: the sign of the weight before.
+    const __m256i has_neighbour = _mm256_cmpgt_epi32(neighbours, _mm256_setzero_si256());
+    const __m256i signs = _mm256_blendv_epi8(rows.row(kSign), rows.row(kSign + before), has_neighbour);
     const __m256i nonzero = _mm256_add_epi32(costs_of(significance, true), costs_of(signs, negative));
     // Magnitudes by class. Those of even states, as those of odd ones, differ by one; the odd ones are equal to the
     // even ones or above them by one.
@@ -293,10 +303,10 @@ __attribute__((target("avx2"))) void rate_forward_avx2(const float* weights, int
     const __m256i significance_index = _mm256_add_epi32(triple, older);
     rows.put(significance_index, adapted(rows.pick(significance_index), some));
     if (mask_of(some) != 0) {
-      const __m256i sign_index = _mm256_add_epi32(_mm256_set1_epi32(kSign), older);
-      const __m256i before = rows.pick(sign_index);
-      const __m256i after = adapted(before, _mm256_set1_epi32(-static_cast<int>(negative)));
-      rows.put(sign_index, _mm256_blendv_epi8(before, after, some));
+      const __m256i has_older = _mm256_cmpgt_epi32(older, _mm256_setzero_si256());
+      const __m256i bin = _mm256_set1_epi32(-static_cast<int>(negative));
+      rows.adapt(kSign, bin, _mm256_andnot_si256(has_older, some));
+      rows.adapt(kSign + before_that, bin, _mm256_and_si256(has_older, some));
       if (in_flags) {
         rows.adapt_flags(sizes, negative, static_cast<int>(least + 1 + shift));
       } else {
@@ -308,7 +318,9 @@ __attribute__((target("avx2"))) void rate_forward_avx2(const float* weights, int
       }
     }
     older = neighbours;
-    neighbours = _mm256_and_si256(some, _mm256_set1_epi32(negative ? 1 : 2));
+    before_that = before;
+    before = negative ? 1 : 2;
+    neighbours = _mm256_and_si256(some, _mm256_set1_epi32(before));
   }
   _mm256_storeu_pd(cost, costs.low);
   _mm256_storeu_pd(cost + 4, costs.high);

@@ -25,8 +25,7 @@ from netpress.bitstream.members import (
     payload_members,
 )
 from netpress.bitstream.reader import NetpressWarning, SkippedUnitWarning, UnitExtent, UnitReader, scan_units
-from netpress.bitstream.syntax import TracedElement
-from netpress.bitstream.trace import trace_stream
+from netpress.bitstream.trace import TracedElement, trace_stream
 from netpress.bitstream.units import (
     CompressedParameterTypes,
     DataUnit,

@@ -176,8 +176,8 @@ class StreamState:
                 and unit.g_number_of_rows == before.g_number_of_rows
             )
             s.require(fits, f"the factor H of {before.weight_name!r} does not follow its factor G")
-        else:
-            s.require(role is not MemberRole.H, f"the factor H of {unit.weight_name!r} does not follow a factor G")
+        elif role is MemberRole.H:
+            s.require(False, f"the factor H of {unit.weight_name!r} does not follow a factor G")
         return unit if role is MemberRole.G else None
 
     def _check_entry_points(self, s: Syntax, unit: DataUnit, payload_bytes: int) -> None:
