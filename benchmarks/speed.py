@@ -9,6 +9,9 @@ all values of the model; the runs of all contestants alternate. NNCodec takes pa
 NETPRESS_SHARED are set (see peer.py); it uses one thread. The table is made from the JSON alone:
 
     python benchmarks/speed.py --table speed.json
+
+With --merge, models that are not measured keep their rows of an earlier run; each row tells its commit and the load of
+the machine (waiting and running processes, mean of a minute) before it.
 """
 
 from __future__ import annotations
@@ -98,9 +101,11 @@ def measure(name: str, qp: int, runs: int, threads: list[int], folder: Path) -> 
     if not rate_weight:
         settings["default"] = netpress.EncodeConfig(qp=qp)
     rows: dict[tuple[str, int], dict[str, Any]] = {}
+    state = {"commit": first_line("git", "describe", "--always", "--dirty"), "load": round(os.getloadavg()[0], 1)}
 
     def record(coder: str, workers: int, size: int, **seconds: float) -> None:
-        row = rows.setdefault((coder, workers), {"model": name, "values": count, "coder": coder, "threads": workers})
+        first = {"model": name, "values": count, "coder": coder, "threads": workers, **state}
+        row = rows.setdefault((coder, workers), first)
         row["bytes"] = size
         for verb, value in seconds.items():
             row.setdefault(f"{verb}_seconds", []).append(value)
@@ -131,8 +136,9 @@ def table(report: dict[str, Any]) -> str:
     """Markdown table of a report."""
     rows = report["rows"]
     lines = [
-        "| model | coder | threads | bytes | encode, M values/s | x NNCodec | decode, M values/s | x NNCodec |",
-        "|---|---|---|---|---|---|---|---|",
+        "| model | coder | threads | bytes | encode, M values/s | x NNCodec | decode, M values/s | x NNCodec "
+        "| commit, load before |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         rival = next((r for r in rows if r["coder"] == "NNCodec" and r["model"] == row["model"]), None)
@@ -141,12 +147,13 @@ def table(report: dict[str, Any]) -> str:
             seconds = statistics.median(row[verb])
             cells.append(f"{row['values'] / seconds / 1e6:.2f}")
             cells.append(f"{statistics.median(rival[verb]) / seconds:.2f}" if rival else "")
+        cells.append(f"{row['commit']}, {row.get('load', '?')}" if "commit" in row else report["machine"]["commit"])
         lines.append("| " + " | ".join(cells) + " |")
     made_with = report["machine"]
     lines += [
         "",
         f"{made_with['processor']}, {made_with['cores']} cores; {made_with['compiler']}; "
-        f"netpress {made_with['netpress']} ({made_with['commit']}); qp {report['qp']}, "
+        f"netpress {made_with['netpress']}; qp {report['qp']}, "
         f"medians of {report['runs']} runs.",
     ]
     return "\n".join(lines)
@@ -156,6 +163,7 @@ def main() -> None:
     """Measure, write the JSON, print the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--json", type=Path, help="write the measurements to this file")
+    parser.add_argument("--merge", action="store_true", help="keep the rows of other models in the file of --json")
     parser.add_argument("--table", type=Path, help="measure nothing: print the table of this file")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
@@ -168,6 +176,11 @@ def main() -> None:
     if not peer.available():
         print("NNCodec is left out: NETPRESS_PEER or NETPRESS_SHARED is not set", file=sys.stderr)
     report: dict[str, Any] = {"machine": machine(), "qp": options.qp, "runs": options.runs, "rows": []}
+    if options.merge:
+        before = json.loads(options.json.read_text())
+        for row in before["rows"]:
+            if row["model"] not in options.models:
+                report["rows"].append({"commit": before["machine"]["commit"], **row})
     with tempfile.TemporaryDirectory() as folder:
         for name in options.models:
             report["rows"] += measure(name, options.qp, options.runs, options.threads, Path(folder))
