@@ -6,15 +6,14 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from netpress import InvalidConfig, InvalidModel, Task
+from netpress import InvalidConfig, InvalidModel, RecipeError, Task
 from netpress.transforms.channels import gather, scatter
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("torch_pruning")
 from torch import nn  # noqa: E402
 
-from netpress.training.objective import RecipeError  # noqa: E402
-from netpress.training.prune import CRITERIA, prune_channels  # noqa: E402
+from netpress.training.prune import CRITERIA, _compatible, prune_channels  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -243,3 +242,46 @@ def test_positions_that_do_not_fit(value: np.ndarray, shape: tuple[int, ...], ke
 
 def test_scalars_scatter() -> None:
     assert scatter(np.array(3), (), []) == 3
+
+
+class Padded(nn.Module):
+    """A shortcut that pads channels, which torch-pruning does not see."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.first = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 16, 3, padding=1)
+        self.second, self.third = nn.Conv2d(16, 16, 1), nn.Conv2d(16, 16, 1)
+        self.hidden, self.output = nn.Linear(16, 8), nn.Linear(8, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.stem(x))
+        y = self.second(torch.relu(self.first(x)))
+        x = torch.relu(y + nn.functional.pad(x, (0, 0, 0, 0, 4, 4)))
+        return self.output(torch.relu(self.hidden(self.third(x).mean((2, 3)))))
+
+
+@pytest.mark.parametrize("share", [0.25, 0.5, 0.75])
+@pytest.mark.parametrize("scope", ["global", "layer"])
+def test_shortcuts_that_pad_channels(share: float, scope: str) -> None:
+    torch.manual_seed(1)
+    module = Padded().eval()
+    pruned = prune_channels(module, task(), share=share, scope=scope)
+    assert sum(p.numel() for p in pruned.module.parameters()) < sum(p.numel() for p in module.parameters())
+    module.load_state_dict({name: torch.from_numpy(v) for name, v in pruned.full_state().items()})
+    x = torch.randn(2, 3, 5, 5)
+    torch.testing.assert_close(pruned.module(x), module(x), rtol=1e-4, atol=1e-5)
+
+
+def test_steps_that_do_not_go_together_are_left_out() -> None:
+    module = Concatenated(2).eval()
+    history = [("hidden", True, [0, 1]), ("a", True, [0]), ("b", True, [3])]
+    accepted, dropped = _compatible(module, task(), task().calibration_batches[0], history)  # type: ignore[index]
+    assert accepted[0] == history[0]
+    assert sorted(dropped + [name for name, _, _ in accepted]) == ["a", "b", "hidden"]
+    assert dropped
+
+
+def test_without_torch_pruning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(InvalidConfig, match=r"netpress\[prune\]"):
+        prune_channels(network(0), task(), share=0.5)

@@ -54,7 +54,8 @@ class Candidate:
     ``original`` is the network that was given, and the one to learn from; ``module`` the working copy, with other
     layers where stages replaced some. ``norms`` pairs weights with the batch norms to fold. ``quantized`` holds the
     integers of weights that are settled; ``masks`` (True where a weight may differ from zero) those that stages must
-    leave at zero; ``scatter`` what structured pruning removed. ``options`` are settings of the encoder.
+    leave at zero; ``scatter`` what structured pruning removed. ``options`` are settings of the encoder,
+    ``parameter_set`` fields of the model parameter set.
     """
 
     original: nn.Module

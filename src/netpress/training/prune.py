@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
+import importlib.util
 import warnings
 from collections.abc import Collection, Iterator
 from typing import Any
@@ -81,7 +82,7 @@ def prune_channels(
         seed: see :func:`squared_gradients`.
 
     Raises:
-        InvalidConfig: an option is out of range, or the task has no batches.
+        InvalidConfig: an option is out of range, the task has no batches, or torch-pruning is not installed.
         InvalidModel: ``keep`` names no layer.
         RecipeError: no channel can be removed, or the graph cannot be found.
 
@@ -90,6 +91,8 @@ def prune_channels(
     """
     if not (0 <= share < 1 and 0 < most <= 1) or criterion not in CRITERIA or scope not in ("global", "layer"):
         raise InvalidConfig(f"share is 0..1, most 0..1, criterion one of {CRITERIA}, scope 'global' or 'layer'")
+    if importlib.util.find_spec("torch_pruning") is None:
+        raise InvalidConfig("pruning needs the package torch-pruning: pip install 'netpress[prune]'")
     original = copy.deepcopy(module).eval()
     layers = dict(original.named_modules())
     for name in keep:
