@@ -117,3 +117,19 @@ def test_reference_preset_writes_their_bytes(tmp_path: Path) -> None:
     peer("encode", tmp_path / "model.safetensors", tmp_path / "theirs.nnc", "--qp", "-24")
     ordered = load_file(tmp_path / "model.safetensors")
     assert netpress.encode(ordered, netpress.EncodeConfig.reference(qp=-24)) == (tmp_path / "theirs.nnc").read_bytes()
+
+
+@pytest.mark.parametrize("use_dq", [False, True])
+def test_calibrated_quantisation(tmp_path, use_dq):
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    module = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 16, 3), torch.nn.ReLU(), torch.nn.Conv2d(16, 16, 3, groups=16), torch.nn.Conv2d(16, 24, 1)
+    )
+    calibration = netpress.calibrate(module, [torch.randn(20, 3, 9, 9)], outputs="values")
+    quantized = netpress.quantize_model(module, calibration, qp=-18, use_dq=use_dq)
+    stream = netpress.encode(module, quantized=quantized, use_dq=use_dq)
+    theirs = decoded_by_peer(stream, tmp_path)
+    assert_same(coded_tensors(stream), theirs)
+    for name, tensor in quantized.items():
+        np.testing.assert_array_equal(theirs[name], tensor.values())
