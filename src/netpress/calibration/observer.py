@@ -72,6 +72,11 @@ class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._sums: dict[str, _Sums] = {}
         self._rules = _rules()
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Spare the import of torch's compiler, seconds long: nothing is compiled while this is active."""
+        return False
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         rule = self._rules.get(func)
         if rule is not None:

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from netpress.calibration.statistics import COLUMNS, ROWS, TABLE, Calibration, LayerStatistics
+from netpress.calibration.statistics import ROWS, TABLE, Calibration, LayerStatistics
 from netpress.errors import InvalidConfig, InvalidModel
 from netpress.formats import open_source
-from netpress.parallel import Progress
+from netpress.parallel import Progress, ordered_map
 from netpress.quantize.feedback import LARGEST_LEVEL, Form, factor, quantize_feedback, quantize_feedback_rows
 from netpress.quantize.levels import quantize
 from netpress.quantize.step_size import qp_for_step, qp_range, step_size
@@ -55,12 +55,11 @@ def quantize_model(
     qps: Mapping[str, int] | None = None,
     qp_density: int = 2,
     use_dq: bool = True,
-    lambda_scale: float = 0.25,
+    lambda_scale: float = 0.35,
     allocation: float = 1.0,
     row_importance: bool = True,
     damping: float = 0.01,
     passes: int = 2,
-    threads: int | None = None,
     progress: Progress | None = None,
 ) -> dict[str, QuantizedTensor]:
     """Quantise the weights of a model with the knowledge of a calibration.
@@ -80,7 +79,6 @@ def quantize_model(
         row_importance: let rows that matter more have more bits.
         damping: share of the mean diagonal that is added to the moments.
         passes: searches with the rate, each with the statistics of the one before.
-        threads: at most so many; None: all cores.
         progress: called after each weight.
 
     Returns:
@@ -93,48 +91,35 @@ def quantize_model(
     """
     if lambda_scale < 0 or not 0 <= allocation <= 2:
         raise InvalidConfig("lambda_scale must be at least 0 and allocation 0..2")
-    with open_source(source) as model:
-        known = [n for n in model.names if n in calibration.layers or n in calibration.unreached]
-        missing = sorted(set(calibration.layers) - set(model.names))
-        if missing:
-            raise InvalidModel("is calibrated, but the model does not have it", tensor=missing[0])
-        arrays = {name: np.ascontiguousarray(model.load(name), np.float32) for name in known}
-    layers = {n: _layer(n, arrays[n], calibration.layers[n], damping) for n in known if n in calibration.layers}
+    arrays, layers = _layers(source, calibration, damping, unreached=True)
     chosen = _layer_qps(layers, qp, qp_density, allocation)
     chosen.update({n: q for n, q in (qps or {}).items() if n in arrays})
-    total = sum(a.size for a in arrays.values())
-    done = 0
-    result = {}
-    for name, weights in arrays.items():
-        own = chosen.get(name, qp)
+
+    def quantized(name: str) -> QuantizedTensor:
         layer = layers.get(name)
-        # A step is worth the same divergence in all layers, and a bit, too.
-        step = step_size(own, qp_density)
-        if layer is None or np.abs(weights).max(initial=0) > LARGEST_LEVEL * step:
-            levels, own = quantize(
-                weights,
-                qp=own,
-                qp_density=qp_density,
-                dependent=use_dq,
-                lambda_scale=_DATA_FREE_LAMBDA_SCALE if use_dq else 0.0,
-                reference=False,
-                name=name,
-            )
-        else:
-            rate_weight = lambda_scale * _SLOPE * step**2 * float(layer.form.importance.mean()) if use_dq else 0.0
-            levels = _quantized(
-                name,
-                layer,
-                row_importance,
-                qp=own,
-                qp_density=qp_density,
-                dependent=use_dq,
-                rate_weight=rate_weight,
-                passes=passes,
-                threads=threads,
-            )
-        result[name] = QuantizedTensor(levels, own, use_dq)
-        done += weights.size
+        own = chosen.get(name, qp)
+        if layer is None or not _can_feed_back(layer, step_size(own, qp_density)):
+            return _without_data(name, arrays[name], own, qp_density, use_dq)
+        # A bit is worth the same divergence in all layers whose steps follow the sensitivities.
+        slope = _SLOPE * step_size(own, qp_density) ** 2 * float(layer.form.importance.mean(dtype=np.float64))
+        levels = _fed_back(
+            name,
+            layer,
+            row_importance,
+            qp=own,
+            qp_density=qp_density,
+            dependent=use_dq,
+            rate_weight=lambda_scale * slope if use_dq else 0.0,
+            passes=passes,
+        )
+        return QuantizedTensor(levels, own, use_dq)
+
+    total = sum(a.size for a in arrays.values())
+    result: dict[str, QuantizedTensor] = {}
+    done = 0
+    for name, tensor in zip(arrays, ordered_map(quantized, arrays), strict=True):
+        result[name] = tensor
+        done += arrays[name].size
         if progress is not None:
             progress(done, total, name)
     return result
@@ -150,10 +135,23 @@ def calibrated_qps(
     damping: float = 0.01,
 ) -> dict[str, int]:
     """Return the qps that :func:`quantize_model` gives the weights that the calibration knows; arguments likewise."""
-    with open_source(source) as model:
-        arrays = {n: np.ascontiguousarray(model.load(n), np.float32) for n in model.names if n in calibration.layers}
-    layers = {n: _layer(n, a, calibration.layers[n], damping) for n, a in arrays.items()}
+    _, layers = _layers(source, calibration, damping, unreached=False)
     return _layer_qps(layers, qp, qp_density, allocation)
+
+
+def _layers(
+    source: Any, calibration: Calibration, damping: float, *, unreached: bool
+) -> tuple[dict[str, npt.NDArray[np.float32]], dict[str, _Layer]]:
+    """Return the weights that the calibration knows, if wanted also those it did not reach, and the layers."""
+    with open_source(source) as model:
+        missing = sorted(set(calibration.layers) - set(model.names))
+        if missing:
+            raise InvalidModel("is calibrated, but the model does not have it", tensor=missing[0])
+        wanted = set(calibration.layers) | set(calibration.unreached if unreached else ())
+        arrays = {n: np.ascontiguousarray(model.load(n), np.float32) for n in model.names if n in wanted}
+    reached = [n for n in arrays if n in calibration.layers]
+    made = ordered_map(lambda n: _layer(n, arrays[n], calibration.layers[n], damping), reached)
+    return arrays, dict(zip(reached, made, strict=True))
 
 
 def _layer(name: str, weights: npt.NDArray[np.float32], statistics: LayerStatistics, damping: float) -> _Layer:
@@ -193,11 +191,29 @@ def _layer_qps(layers: Mapping[str, _Layer], qp: int, qp_density: int, allocatio
     return qps
 
 
-def _quantized(name: str, layer: _Layer, row_importance: bool, **options: Any) -> npt.NDArray[np.int32]:
+def _can_feed_back(layer: _Layer, step: float) -> bool:
+    if layer.statistics.layout == ROWS and layer.form.block != layer.form.columns:
+        return False  # kernel positions of one input may lie in different blocks
+    return bool(np.abs(layer.weights).max(initial=0) <= LARGEST_LEVEL * step)
+
+
+def _without_data(
+    name: str, weights: npt.NDArray[np.float32], qp: int, qp_density: int, use_dq: bool
+) -> QuantizedTensor:
+    levels, used = quantize(
+        weights,
+        qp=qp,
+        qp_density=qp_density,
+        dependent=use_dq,
+        lambda_scale=_DATA_FREE_LAMBDA_SCALE if use_dq else 0.0,
+        reference=False,
+        name=name,
+    )
+    return QuantizedTensor(levels, used, use_dq)
+
+
+def _fed_back(name: str, layer: _Layer, row_importance: bool, **options: Any) -> npt.NDArray[np.int32]:
     if layer.statistics.layout == ROWS:
-        options.pop("threads")
         return quantize_feedback_rows(layer.weights, layer.form, name=name, **options)
-    if layer.statistics.layout == COLUMNS and layer.weights.shape[0] % layer.form.groups:
-        raise InvalidModel(f"its calibration has another number of groups than {layer.weights.shape}", tensor=name)
     importance = layer.importance if row_importance else None
     return quantize_feedback(layer.weights, layer.form, row_importance=importance, name=name, **options)
