@@ -11,6 +11,18 @@ netpress need is installed by ``pip install netpress[evaluate]``; importing this
 
 from __future__ import annotations
 
+from netpress.evaluate.comparison import confidence_interval, divergence, resample, standard_error
 from netpress.evaluate.registry import load, tasks
+from netpress.evaluate.transparency import TransparentPoint, decoded_network, transparent_point
 
-__all__ = ["load", "tasks"]
+__all__ = [
+    "TransparentPoint",
+    "confidence_interval",
+    "decoded_network",
+    "divergence",
+    "load",
+    "resample",
+    "standard_error",
+    "tasks",
+    "transparent_point",
+]

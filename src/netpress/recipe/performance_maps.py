@@ -47,7 +47,7 @@ class PerformanceMaps(Stage):
     def run(self, candidate: Candidate, progress: Progress | None) -> dict[str, Any]:
         """See :meth:`Stage.run`."""
         module, task = candidate.module, candidate.task
-        measures = {
+        measures: dict[str, Any] = {
             "sparsification": measure_sparsification,
             "pruning": measure_pruning,
             "unification": measure_unification,

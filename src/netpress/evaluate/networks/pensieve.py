@@ -99,8 +99,8 @@ class _Link:
     """A recorded bandwidth, from its start; it begins anew at its end."""
 
     def __init__(self, times: np.ndarray, bandwidths: np.ndarray) -> None:
-        self._times = times.astype(np.float64).tolist()
-        self._rates = (bandwidths.astype(np.float64) * 1e6 / 8 * _PAYLOAD).tolist()  # bytes in a second
+        self._times: list[float] = times.astype(np.float64).tolist()
+        self._rates: list[float] = (bandwidths.astype(np.float64) * 1e6 / 8 * _PAYLOAD).tolist()  # bytes in a second
         self._place, self._last = 1, self._times[0]
 
     def download(self, size: float) -> float:

@@ -34,8 +34,8 @@ def fsdd_cnn(data: Path, limit: int | None = None, cache: str | Path | None = No
     Args:
         data: the folder with all data.
         limit: how many of the 300 test recordings to evaluate.
-        cache: a folder to keep the trained weights in, as fsdd_cnn.safetensors, and to take them from. Training is
-            deterministic for the same version of PyTorch, processor and number of threads; the file is the same anywhere.
+        cache: a folder to keep the trained weights in, as fsdd_cnn.safetensors, and to take them from. Training gives
+            the same for the same version of PyTorch, processor and number of threads only.
     """
     contents = "samples, int16 at 8 kHz, back to back; offsets, int64 (n + 1,); labels, uint8 (n,)"
     folder = DataFolder(_NAME, data, "fsdd", {_TEST: contents, _TRAIN: contents})

@@ -1,0 +1,145 @@
+"""Comparing two networks: by their outputs, and by their scores with the uncertainty of the samples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from netpress import InvalidConfig, Scores, Task
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+__all__ = ["confidence_interval", "divergence", "resample", "standard_error"]
+
+
+def divergence(task: Task, reference: nn.Module, module: nn.Module) -> Scores:
+    """Return how far the outputs of a network are from those of another, on the evaluation batches of a task.
+
+    Args:
+        task: gives the batches, and says what the outputs are.
+        reference: the network to compare with, usually the float one.
+        module: the network to judge.
+
+    Returns:
+        For logits, the Kullback-Leibler divergence of each sample in nats, the mean over its positions. For values,
+        the squared error and the square of the reference of each sample, (samples, 2); the metric is the quotient of
+        their sums. 0 means equal outputs in both cases.
+
+    Raises:
+        InvalidConfig: the task has no evaluation batches.
+    """
+    import torch
+
+    from netpress.evaluate.samples import inference
+
+    rows = []
+    for batch in task.batches("evaluation"):
+        with inference(reference) as device:
+            wanted = task.output(reference, _moved(batch, device)).cpu()
+        with inference(module) as device, torch.inference_mode():
+            found = task.output(module, _moved(batch, device)).cpu()
+        rows.append(_kl_divergence(wanted, found) if task.outputs == "logits" else _squares(wanted, found))
+    samples = np.concatenate(rows)
+    return Scores(samples) if task.outputs == "logits" else Scores(samples, _quotient)
+
+
+def _kl_divergence(reference: Tensor, found: Tensor) -> npt.NDArray[np.float64]:
+    """Divergence (n,) of the distributions of found from those of the reference; classes are last, or first of 4-d."""
+    classes = 1 if reference.dim() == 4 else -1
+    wanted_log = reference.double().log_softmax(classes)
+    found_log = found.double().log_softmax(classes)
+    per_position = (wanted_log.exp() * (wanted_log - found_log)).sum(classes)
+    result: npt.NDArray[np.float64] = per_position.reshape(len(reference), -1).mean(1).numpy()
+    return result
+
+
+def _squares(reference: Tensor, found: Tensor) -> npt.NDArray[np.float64]:
+    wanted = reference.double().reshape(len(reference), -1)
+    error = found.double().reshape(len(reference), -1) - wanted
+    result: npt.NDArray[np.float64] = np.stack([error.square().sum(1).numpy(), wanted.square().sum(1).numpy()], 1)
+    return result
+
+
+def _quotient(squares: npt.NDArray[Any]) -> float:
+    return float(squares[:, 0].sum() / squares[:, 1].sum())
+
+
+def _moved(batch: Any, device: Any) -> Any:
+    """The batch on a device: a tensor, or a tuple, list or dictionary of such."""
+    if isinstance(batch, Mapping):
+        return {name: _moved(part, device) for name, part in batch.items()}
+    if isinstance(batch, (tuple, list)):
+        return type(batch)(_moved(part, device) for part in batch)
+    return batch.to(device)
+
+
+def resample(
+    scores: Scores, reference: Scores | None = None, *, resamples: int = 1000, seed: int = 0
+) -> npt.NDArray[np.float64]:
+    """Return the metric of random choices of the samples, as many as there are, with replacement.
+
+    Args:
+        scores: the scores of a network.
+        reference: scores of another one on the same samples; then the difference of the two metrics on each choice
+            is returned, which varies far less than either.
+        resamples: number of choices.
+        seed: of the choices.
+
+    Returns:
+        One value for each choice, float64 (resamples,).
+
+    Raises:
+        InvalidConfig: the two have different numbers of samples.
+
+    Source: Efron, Bootstrap Methods: Another Look at the Jackknife (1979).
+    """
+    count = len(scores.samples)
+    if reference is not None and len(reference.samples) != count:
+        raise InvalidConfig(f"scores of {count} and {len(reference.samples)} samples cannot be compared in pairs")
+    random = np.random.default_rng(seed)
+    values = np.empty(resamples)
+    for place in range(resamples):
+        rows = random.integers(0, count, count)
+        values[place] = scores.aggregate(scores.samples[rows])
+        if reference is not None:
+            values[place] -= reference.aggregate(reference.samples[rows])
+    return values
+
+
+def confidence_interval(
+    scores: Scores,
+    reference: Scores | None = None,
+    *,
+    level: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Return the bounds between which the metric lies, as far as the choice of samples goes.
+
+    Args:
+        scores: the scores of a network.
+        reference: scores of another one on the same samples; then the bounds are those of the difference.
+        level: share of the choices of samples that lie between the bounds, 0 to 1.
+        resamples: choices that are tried.
+        seed: of the choices.
+
+    Example:
+        >>> import numpy, netpress
+        >>> low, high = confidence_interval(netpress.Scores(numpy.arange(100.0)))
+        >>> low < 49.5 < high
+        True
+    """
+    if not 0 < level < 1:
+        raise InvalidConfig(f"level is between 0 and 1, not {level}")
+    values = resample(scores, reference, resamples=resamples, seed=seed)
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def standard_error(scores: Scores, reference: Scores | None = None, *, resamples: int = 1000, seed: int = 0) -> float:
+    """Return the standard error of the metric, or of its difference from that of ``reference`` on the same samples."""
+    return float(np.std(resample(scores, reference, resamples=resamples, seed=seed), ddof=1))
