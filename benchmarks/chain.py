@@ -38,7 +38,7 @@ from netpress.training.layers import coded_parameters
 from netpress.transforms.cluster import Clusters
 
 BITS = range(2, 9)
-NNCODEC_BITS = 4
+NNCODEC_BITS = 3
 RATES = (4.0, 16.0, 48.0, 128.0)
 
 
@@ -57,9 +57,9 @@ class Plan:
 
 PLANS = {
     "resnet20": Plan("cifar10-resnet20", (0.6, 0.4, 0.25), 3, (2e-3, 5e-5), distillation=0.5),
-    "ds-cnn": Plan("kws-ds-cnn", (0.6, 0.4, 0.25), 8, (1e-3, 2e-5), distillation=0.5),
-    "autoencoder": Plan("image-autoencoder", (0.7, 0.5, 0.3), 4, (1e-3, 2e-5)),
-    "mobilenetv1": Plan("imagenet-mobilenetv1", (0.8, 0.65), 6, (3e-4, 1e-5), batch_norm="frozen", distillation=1.0),
+    "ds-cnn": Plan("kws-ds-cnn", (0.6, 0.4, 0.25), 5, (1e-3, 2e-5), distillation=0.5),
+    "autoencoder": Plan("image-autoencoder", (0.7, 0.5, 0.3), 2, (1e-3, 5e-5)),
+    "mobilenetv1": Plan("imagenet-mobilenetv1", (0.8, 0.65), 4, (3e-4, 1e-5), batch_norm="frozen", distillation=1.0),
 }
 
 

@@ -6,14 +6,17 @@ Usage: python tools/make_reference.py [--check]
 from __future__ import annotations
 
 import ast
+import dataclasses
 import inspect
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
 import typer.main
 
 import netpress
+from netpress import recipe
 from netpress.cli import app
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
@@ -25,14 +28,17 @@ Written by `tools/make_reference.py` from the source code.
 
 def described_fields(cls: type) -> list[tuple[str, Any, str]]:
     """Return name, default and description of each field of a dataclass."""
-    body = ast.parse(inspect.getsource(cls)).body[0]
+    body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
     assert isinstance(body, ast.ClassDef)
     result = []
     for field, text in zip(body.body, body.body[1:], strict=False):
         if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(text, ast.Expr):
             name = field.target.id
             assert isinstance(text.value, ast.Constant)
-            result.append((name, cls.__dataclass_fields__[name].default, " ".join(str(text.value.value).split())))  # type: ignore[attr-defined]
+            described = cls.__dataclass_fields__[name]  # type: ignore[attr-defined]
+            has_factory = described.default_factory is not dataclasses.MISSING
+            default = described.default_factory() if has_factory else described.default
+            result.append((name, default, " ".join(str(text.value.value).split())))
     return result
 
 
@@ -45,6 +51,21 @@ def field_table(cls: type) -> str:
     """Return the table of the fields of a dataclass."""
     rows = [f"| `{name}` | `{default!r}` | {cell(text)} |" for name, default, text in described_fields(cls)]
     return "\n".join(["| name | default | meaning |", "|---|---|---|", *rows])
+
+
+def stage_sections() -> str:
+    """Return the sections of the stages of recipes."""
+    parts = []
+    for name in sorted(dir(recipe)):
+        cls = getattr(recipe, name)
+        if not (inspect.isclass(cls) and issubclass(cls, recipe.Stage)) or cls is recipe.Stage:
+            continue
+        text = "\n".join(line.strip() for line in inspect.getdoc(cls).splitlines() if not line.startswith("Source:"))
+        seed = "Every stage also has `seed`." if not parts else ""
+        parts.append("\n\n".join(filter(None, [f"### {name}", f"In files: `{cls.name}`.", cell(text.strip()), seed])))
+        if described_fields(cls):
+            parts[-1] += "\n\n" + field_table(cls)
+    return "\n\n".join(parts)
 
 
 def command_section(name: str, command: Any) -> str:
@@ -65,7 +86,9 @@ def reference() -> str:
     group: Any = typer.main.get_command(app)
     verbs = [command_section(name, command) for name, command in group.commands.items()]
     exits = "Exit codes: 0 done, 1 bad input (one line on standard error says what), 2 wrong usage, 130 interrupted."
-    parts = [HEAD, "## EncodeConfig", "", field_table(netpress.EncodeConfig), "", "## Command line", "", exits, ""]
+    parts = [HEAD, "## EncodeConfig", "", field_table(netpress.EncodeConfig), ""]
+    parts += ["## Task", "", field_table(netpress.Task), "", "## Stages of recipes", "", stage_sections(), ""]
+    parts += ["## Command line", "", exits, ""]
     return "\n".join(parts) + "\n" + "\n\n".join(verbs) + "\n"
 
 
