@@ -5,9 +5,12 @@
 #include "check.h"
 #include "context_search.h"
 #include "estimators.h"
+#include "frozen_rates.h"
+#include "quantize_feedback.h"
 #include "random_tensor.h"
 #include "rate_search.h"
 #include "rd_search.h"
+#include "trellis.h"
 #include "trellis_search.h"
 
 using namespace netpress;
@@ -69,6 +72,61 @@ void rate_trellises() {
     rate_forward(weights.data(), count, search, fast_cost, fast.data());  // in vector registers where there are any
     CHECK(plain == fast);
     CHECK(std::memcmp(plain_cost, fast_cost, sizeof(plain_cost)) == 0);
+  }
+}
+
+// The path keeps to the machine, too.
+bool on_path(const std::vector<int32_t>& levels, unsigned state) {
+  for (const int32_t level : levels) {
+    const int32_t coded = coded_from_level(level, state);
+    if (level_from_coded(coded, state) != level) return false;
+    state = kNextState[state][coded & 1];
+  }
+  return true;
+}
+
+void feedback() {
+  Random random(9);
+  for (int round = 0; round < 200; ++round) {
+    place = "feedback " + std::to_string(round);
+    FeedbackForm form;
+    form.groups = random.coin(3) ? random.between(1, 4) : 1;
+    form.rows = form.groups * random.between(1, 6);
+    form.columns = random.coin() ? random.between(1, 12) : random.between(60, 200);
+    form.block = random.coin(3) ? random.between(1, form.columns) : form.columns;
+    const auto numbers = [&](int64_t count, float scale, int64_t least) {
+      std::vector<float> result;
+      for (int64_t i = 0; i < count; ++i) result.push_back(static_cast<float>(random.between(least, 1000)) * scale);
+      return result;
+    };
+    const std::vector<float> weights = numbers(form.rows * form.columns, 0.003f, -1000);
+    const std::vector<float> targets = numbers(form.rows * form.columns, 0.003f, -1000);
+    const std::vector<float> influence = numbers(form.groups * form.columns * form.block, 0.0003f, -1000);
+    const std::vector<float> importance = numbers(form.groups * form.columns, 0.001f, 0);
+    const std::vector<float> rows = numbers(form.rows, 0.002f, 0);
+    form.influence = influence.data();
+    form.importance = importance.data();
+    if (random.coin()) form.row_importance = rows.data();
+    if (random.coin(4)) form.targets = targets.data();
+    FeedbackSettings settings;
+    settings.dependent = !random.coin(5);
+    settings.reciprocal = random.coin() ? 1.7f : random.coin() ? 0.11f : 900.0f;
+    settings.start_state = static_cast<int>(random.below(8));
+    std::vector<int32_t> fast(weights.size()), plain(weights.size());
+    FrozenRates rates;
+    for (int pass = 0; pass < 2; ++pass) {
+      settings.plain = false;
+      const int fast_state = quantize_feedback(weights.data(), fast.data(), form, settings);
+      settings.plain = true;
+      const int plain_state = quantize_feedback(weights.data(), plain.data(), form, settings);
+      CHECK(fast == plain);
+      CHECK(fast_state == plain_state);
+      if (settings.dependent) CHECK(on_path(fast, static_cast<unsigned>(settings.start_state)));
+      const ContextLayout layout(11);
+      const auto count = static_cast<int64_t>(fast.size());
+      rates = freeze(count_bins(fast.data(), count, layout, settings.dependent), layout, 0.1);
+      settings.rates = &rates;
+    }
   }
 }
 
@@ -147,6 +205,7 @@ void trellises() {
 int main() {
   searches();
   rate_trellises();
+  feedback();
 #if defined(__x86_64__)
   if (__builtin_cpu_supports("avx2")) {
     estimators();
