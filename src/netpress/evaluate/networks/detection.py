@@ -126,7 +126,8 @@ def _overlaps(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     sides = np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2])
     shared = np.prod(np.maximum(sides, 0), 1)
     areas = np.prod(boxes[:, 2:] - boxes[:, :2], 1)
-    shares: np.ndarray = shared / (np.prod(box[2:] - box[:2]) + areas - shared)
+    union = np.prod(box[2:] - box[:2]) + areas - shared
+    shares: np.ndarray = shared / np.maximum(union, 1e-9)  # boxes of no area overlap with nothing
     return shares
 
 

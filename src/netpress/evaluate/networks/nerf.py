@@ -6,8 +6,10 @@ Source: Mildenhall et al., NeRF: Representing Scenes as Neural Radiance Fields f
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -46,10 +48,15 @@ def _task(name: str, scene: str, data: Path, limit: int | None) -> Task:
     chosen = choose(len(rays), limit)
     evaluation = Batches(len(chosen), 20, lambda rows: rays[chosen[rows]].flatten(0, 1))
     other = _other_rays(poses, _CALIBRATION, torch.Generator().manual_seed(0))
+
+    def model() -> nn.Module:
+        return build(RadianceField, folder.path / weights)
+
     return Task(
         name=name,
-        model=lambda: build(RadianceField, folder.path / weights),
-        train_batches=lambda: Epochs(8192, 512, lambda rows, generator: _other_rays(poses, len(rows), generator)),
+        model=model,
+        train_batches=lambda: _Rendered(model, poses).epochs(),
+        loss=_loss,
         calibration_batches=Batches(_CALIBRATION, 256, lambda rows: other[rows]),
         evaluation_batches=evaluation,
         evaluate=lambda module: _errors(module, evaluation, rendered[chosen]),
@@ -85,6 +92,31 @@ def _other_rays(poses: Tensor, count: int, generator: torch.Generator) -> Tensor
     turn = torch.stack([angle.cos(), -angle.sin(), zero, angle.sin(), angle.cos(), zero, zero, zero, one], -1)
     turned = torch.einsum("nij,nkj->nki", turn.reshape(count, 3, 3), chosen.reshape(count, 2, 3))
     return turned.reshape(count, 6)
+
+
+class _Rendered:
+    """Rays of other cameras with the colours that both fields of the float network give them."""
+
+    def __init__(self, model: Callable[[], nn.Module], poses: Tensor) -> None:
+        self._float = model()
+        self._poses = poses
+
+    def epochs(self) -> Epochs:
+        """Batches (rays, colours by the coarse field, colours by the fine field)."""
+        return Epochs(8192, 512, self._make)
+
+    def _make(self, rows: np.ndarray, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        rays = _other_rays(self._poses, len(rows), generator)
+        with torch.no_grad():
+            coarse, fine = self._float.render(rays)  # type: ignore[operator]
+        return rays, coarse, fine
+
+
+def _loss(module: nn.Module, batch: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+    """Sum of the mean squared errors of both fields."""
+    found = module.render(batch[0])  # type: ignore[operator]
+    errors = [nn.functional.mse_loss(image, wanted) for image, wanted in zip(found, batch[1:], strict=True)]
+    return errors[0] + errors[1]
 
 
 def _errors(module: nn.Module, rays: Batches, wanted: Tensor) -> Scores:
@@ -134,12 +166,16 @@ class RadianceField(nn.Module):
 
     def forward(self, rays: Tensor) -> Tensor:
         """Colours (n, 3), 0 to 1, of rays (n, 6): origin and direction; the background is white."""
+        return self.render(rays)[1]
+
+    def render(self, rays: Tensor) -> tuple[Tensor, Tensor]:
+        """Colours (n, 3) by the coarse field, which learns from them alone, and by the fine one."""
         origins, directions = rays[:, :3], rays[:, 3:]
         depths = torch.linspace(_NEAR, _FAR, _COARSE, device=rays.device).expand(len(rays), -1)
-        weights, _ = _render(self.coarse, origins, directions, depths)
+        weights, coarse = _render(self.coarse, origins, directions, depths)
         added = _sample((depths[:, 1:] + depths[:, :-1]) / 2, weights[:, 1:-1].detach())
         depths, _ = torch.cat([depths, added], -1).sort(-1)
-        return _render(self.fine, origins, directions, depths)[1]
+        return coarse, _render(self.fine, origins, directions, depths)[1]
 
 
 def _render(field: _Field, origins: Tensor, directions: Tensor, depths: Tensor) -> tuple[Tensor, Tensor]:
