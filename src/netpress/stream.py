@@ -82,6 +82,8 @@ class StreamInfo:
     tensors: tuple[TensorInfo, ...]
     recipe: dict[str, Any] | None = None
     """What was done to the network before it was coded; see :class:`netpress.Recipe`."""
+    rebuilt: tuple[str, ...] = ()
+    """Tensors of the original network that only netpress puts together, with ``reconstruct=True``."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the same as dictionaries and lists, ready for JSON."""
@@ -244,6 +246,7 @@ class Stream(Mapping[str, Array]):
             original_bytes=sum(self._original_bytes(o) for o in self._outputs.values()),
             tensors=tuple(infos.values()),
             recipe=record.recipe,
+            rebuilt=tuple(step.name for step in record.rebuild),
         )
 
     def _original_bytes(self, output: Output) -> int:

@@ -47,6 +47,7 @@ def test_command_line(run: Run, folder: Path) -> None:
     assert "after 2 stages" in result.stdout
     assert "recipe: low_rank(kept=0.6) -> retrain(epochs=3" in run("info", str(out)).stdout
     assert run("info", str(out), "--json").json["recipe"]["encode"] == {"qp": -20}
+    assert "NNCodec 2.1.3 fails" in run("verify", str(out)).stdout
     assert run("decode", str(out), "--into", "torch").exit_code == 0
     state = torch.load(restored, weights_only=True)
     assert {name: tuple(value.shape) for name, value in state.items()} == {

@@ -133,3 +133,30 @@ def test_calibrated_quantisation(tmp_path, use_dq):
     assert_same(coded_tensors(stream), theirs)
     for name, tensor in quantized.items():
         np.testing.assert_array_equal(theirs[name], tensor.values())
+
+
+def test_streams_of_recipes(tmp_path: Path) -> None:
+    """NNCodec reads what every stage makes to the same floats, but for decomposed weights."""
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(
+        *(torch.nn.Conv2d(3, 16, 3, bias=False), torch.nn.BatchNorm2d(16), torch.nn.ReLU()),
+        *(torch.nn.ConvTranspose2d(16, 12, 2), torch.nn.BatchNorm2d(12), torch.nn.ReLU()),
+        *(torch.nn.Conv2d(12, 12, 3), torch.nn.Flatten(), torch.nn.Linear(12 * 25, 5)),
+    ).eval()
+    x = torch.randn(16, 3, 8, 8)
+    task = netpress.Task(calibration_batches=[x], train_batches=[x], evaluate=lambda m: 0.0)
+    tucker = netpress.LowRank(ranks={"6": 8}, method="tucker", weighted=False)
+    recipes = {
+        "clusters": [netpress.Cluster(bits=3)],
+        "clusters by rate": [netpress.Cluster(bits=5, rate=8.0)],
+        "calibrated": [netpress.BatchNormFold(), netpress.Quantize(qp=-20)],
+        "scaled": [netpress.BatchNormFold(), netpress.LocalScaling(epochs=1)],
+        "scaled alone": [netpress.LocalScaling(epochs=1)],
+        "pruned": [netpress.Prune(share=0.3), netpress.Sparsify(share=0.5), netpress.Unify(share=0.5)],
+        "tucker": [tucker],
+    }
+    for stages in recipes.values():
+        result = netpress.Recipe(stages, netpress.EncodeConfig(effort=8)).run(network, task)
+        theirs = decoded_by_peer(result.data, tmp_path)
+        assert_same(coded_tensors(result.data), theirs)

@@ -54,6 +54,7 @@ class Report:
     values: int = 0
     errors: list[TensorError] = dataclasses.field(default_factory=list)
     problems: list[str] = dataclasses.field(default_factory=list)
+    notes: list[str] = dataclasses.field(default_factory=list)
 
 
 def verify(
@@ -88,13 +89,16 @@ def verify(
             raise
         if as_json:
             tensors = [dataclasses.asdict(error) for error in report.errors]
-            print_json({"ok": not report.problems, "problems": report.problems, "tensors": tensors})
+            ok = not report.problems
+            print_json({"ok": ok, "problems": report.problems, "notes": report.notes, "tensors": tensors})
         elif not quiet:
             if original is not None:
                 _print_errors(report.errors)
             counts = f"{counted(report.tensors, 'tensor')}, {counted(report.values, 'value')} decoded"
             end = "" if report.problems else ", all in order"
             print_line(f"{display_name(stream, 'standard input')}: {counts}{end}")
+            for note in report.notes:
+                print_line(note)
         if report.problems:
             more = len(report.problems) - _SHOWN_PROBLEMS
             shown = report.problems[:_SHOWN_PROBLEMS] + ([f"and {more} more"] if more > 0 else [])
@@ -108,6 +112,7 @@ def _check(
     report = Report()
     with stream_file(stream) as path, netpress.open(path, **arguments) as lazy:
         names = list(lazy)
+        report.notes = _notes(lazy.info())
         if original is not None:
             report.problems += [f"tensor {name!r} is not in the stream" for name in original if name not in lazy]
             report.problems += [f"tensor {name!r} is not in the model" for name in names if name not in original]
@@ -126,6 +131,21 @@ def _check(
                 else:
                     report.problems.append(f"tensor {name!r} has shape {decoded.shape} instead of {expected.shape}")
     return report
+
+
+def _notes(info: netpress.StreamInfo) -> list[str]:
+    """What other decoders cannot do with the stream."""
+    notes = []
+    decomposed = sum("decomposed" in tensor.tools for tensor in info.tensors)
+    if decomposed:
+        parts = counted(decomposed, "tensor")
+        notes.append(f"note: {parts} of decomposed weights: standard syntax, but NNCodec 2.1.3 fails on them")
+    if info.rebuilt:
+        notes.append(
+            f"note: {counted(len(info.rebuilt), 'tensor')} of the original network only netpress puts together "
+            "(decode --into torch); other decoders give the parts"
+        )
+    return notes
 
 
 def measure(name: str, original: npt.NDArray[Any], decoded: npt.NDArray[Any]) -> TensorError:
