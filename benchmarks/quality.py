@@ -198,17 +198,17 @@ def main() -> None:
         return calibrated(bench, calibration, fold, finer, **options)
 
     fine, coarse = (-22, -20, -18, -16), (-20, -18, -16, -14)
-    simple = {"allocation": 0, "row_importance": False, "lambda_scale": 0}
+    simple = {"allocation": 0, "lambda_scale": 0}
     rows: list[tuple[str, Sequence[int], Any]] = [
         ("netpress, no data", (-27, -25, -23), plain),
         ("uniform + feedback", coarse, of(use_dq=False, **simple)),
         ("trellis + feedback", fine, of(**simple)),
-        ("uniform + feedback, steps", coarse, of(use_dq=False, row_importance=False, lambda_scale=0)),
-        ("trellis + feedback, steps", fine, of(row_importance=False, lambda_scale=0)),
-        ("trellis + feedback, steps, rate", fine, of(row_importance=False)),
-        ("trellis + feedback, steps, rate, rows", fine, of()),
-        ("the same, batch norms folded", fine, of(fold=True)),
-        ("the same, vectors 18 qps finer than weights", fine, of(fold=True, finer=18)),
+        ("uniform + feedback, steps", coarse, of(use_dq=False)),
+        ("trellis + feedback, steps", fine, of(lambda_scale=0)),
+        ("trellis + feedback, steps, rate", fine, of()),
+        ("trellis + feedback, steps, rate, rows", fine, of(row_importance=True)),
+        ("steps, rate, batch norms folded", fine, of(fold=True)),
+        ("steps, rate, folded, vectors 18 qps finer", fine, of(fold=True, finer=18)),
     ]
     python = os.environ.get("NETPRESS_PEER")
     if python is not None:

@@ -57,7 +57,7 @@ def quantize_model(
     use_dq: bool = True,
     lambda_scale: float = 0.35,
     allocation: float = 1.0,
-    row_importance: bool = True,
+    row_importance: bool = False,
     damping: float = 0.01,
     passes: int = 2,
     progress: Progress | None = None,
@@ -76,7 +76,7 @@ def quantize_model(
             quantisation ignores it: shrinking levels is a bias that the feedback has to carry.
         allocation: 1 gives all layers the same slope of divergence over bits, 0 the same step; between them, the
             logarithm of the step is interpolated.
-        row_importance: let rows that matter more have more bits.
+        row_importance: let rows that matter more have more bits; those of embeddings always do.
         damping: share of the mean diagonal that is added to the moments.
         passes: searches with the rate, each with the statistics of the one before.
         progress: called after each weight.
@@ -215,5 +215,5 @@ def _without_data(
 def _fed_back(name: str, layer: _Layer, row_importance: bool, **options: Any) -> npt.NDArray[np.int32]:
     if layer.statistics.layout == ROWS:
         return quantize_feedback_rows(layer.weights, layer.form, name=name, **options)
-    importance = layer.importance if row_importance else None
+    importance = layer.importance if row_importance or layer.statistics.layout == TABLE else None
     return quantize_feedback(layer.weights, layer.form, row_importance=importance, name=name, **options)
