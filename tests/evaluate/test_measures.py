@@ -24,6 +24,13 @@ def test_detections_of_one_object() -> None:
     assert detection._suppress(found)[:, 1].tolist() == [0.9, 0.7, 0.6]
 
 
+def test_boxes_of_no_area() -> None:
+    """A damaged network makes them; they overlap with nothing, not even with each other."""
+    point, box = np.array([5.0, 5, 5, 5]), np.array([0.0, 0, 10, 10])
+    assert detection._overlaps(point, np.stack([point, box])).tolist() == [0, 0]
+    assert detection._overlaps(box, np.stack([point, box])).tolist() == [0, 1]
+
+
 def test_hits() -> None:
     """An object is hit once, and only by a box of its class that overlaps by half."""
     truth = np.array([[1, 0, 0, 10, 10.0]])

@@ -24,6 +24,9 @@ def with_data(data, limit=None):
 def wrong():
     return 3
 
+def needy():
+    import no_such_package
+
 number = 3
 """
 
@@ -61,6 +64,16 @@ def test_file(file: str) -> None:
 def test_file_errors(file: str, attribute: str, data: str | None, options: dict[str, int], message: str) -> None:
     with pytest.raises(InvalidConfig, match=message):
         netpress.evaluate.load(f"{file}:{attribute}", data, **options)
+
+
+def test_environment(file: str) -> None:
+    assert netpress.evaluate.load(f"{file}:made").description["environment"].startswith("Python 3")
+    assert netpress.evaluate.load(f"{file}:ready").description == {}
+
+
+def test_missing_package(file: str) -> None:
+    with pytest.raises(InvalidConfig, match=r"needs the package 'no_such_package'; pip install 'netpress\[evaluate\]'"):
+        netpress.evaluate.load(f"{file}:needy")
 
 
 def test_unknown_task() -> None:

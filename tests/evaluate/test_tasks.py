@@ -132,7 +132,7 @@ def test_training(name: str, quick: Any) -> None:
 def test_description(name: str, quick: Any) -> None:
     task = quick(name)
     assert task.name == name
-    assert {"use case", "network", "layers", "data", "source", "licence"} <= set(task.description)
+    assert {"use case", "network", "layers", "data", "environment", "source", "licence"} <= set(task.description)
 
 
 def noisy(module: Any, amount: float) -> Any:

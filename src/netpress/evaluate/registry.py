@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import inspect
 import os
+import platform
+import sys
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
@@ -39,9 +42,18 @@ def load(name: str, data: str | os.PathLike[str] | None = None, **options: Any) 
             ``limit``: how many of them to evaluate; a fixed random choice, so that a quick run is still fair.
 
     Raises:
-        InvalidConfig: there is no such task or option, or data is missing.
-        ImportError: a library that the task needs is not installed.
+        InvalidConfig: there is no such task or option, or data or a library is missing.
+
+    The description of a task that a function returns tells the environment too: versions and the machine.
     """
+    try:
+        return _load(name, data, options)
+    except ModuleNotFoundError as error:
+        install = "pip install 'netpress[evaluate]' installs what netpress's own tasks need"
+        raise InvalidConfig(f"task {name!r} needs the package {error.name!r}; {install}") from error
+
+
+def _load(name: str, data: str | os.PathLike[str] | None, options: dict[str, Any]) -> Task:
     target, where = _target(name)
     if isinstance(target, Task):
         if data is not None or options:
@@ -52,7 +64,16 @@ def load(name: str, data: str | os.PathLike[str] | None = None, **options: Any) 
     task = target(**_arguments(name, target, data, options))
     if not isinstance(task, Task):
         raise InvalidConfig(f"{where} returned {type(task).__name__}, not a Task")
-    return task
+    return dataclasses.replace(task, description={"environment": _environment(), **task.description})
+
+
+def _environment() -> str:
+    """Versions of Python and of the framework, if one is loaded, and the kind of machine."""
+    parts = [f"Python {platform.python_version()}", f"{platform.system()} on {platform.machine()}"]
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        parts.insert(1, f"PyTorch {torch.__version__}")
+    return ", ".join(parts)
 
 
 def _target(name: str) -> tuple[Any, str]:
