@@ -16,10 +16,12 @@ from netpress.calibration.collect import calibrate
 from netpress.calibration.quantizer import quantize_model
 from netpress.calibration.statistics import Calibration, LayerStatistics
 from netpress.config import EncodeConfig
+from netpress.contract import CompressionResult, Trial, compress
 from netpress.decoder import Decoder
 from netpress.encoder import Encoder
 from netpress.errors import (
     BaseMismatch,
+    EvaluationFailed,
     InvalidBitstream,
     InvalidConfig,
     InvalidModel,
@@ -38,10 +40,12 @@ __all__ = [
     "BaseMismatch",
     "Block",
     "Calibration",
+    "CompressionResult",
     "DecodeLimits",
     "Decoder",
     "EncodeConfig",
     "Encoder",
+    "EvaluationFailed",
     "InvalidBitstream",
     "InvalidConfig",
     "InvalidModel",
@@ -57,9 +61,11 @@ __all__ = [
     "StreamInfo",
     "Task",
     "TensorInfo",
+    "Trial",
     "UnsupportedBitstream",
     "__version__",
     "calibrate",
+    "compress",
     "decode",
     "encode",
     "load",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 __all__ = [
     "BaseMismatch",
+    "EvaluationFailed",
     "InvalidBitstream",
     "InvalidConfig",
     "InvalidModel",
@@ -73,6 +74,14 @@ class InvalidModel(NetpressError):
 
 class InvalidConfig(NetpressError):
     """An option has an unknown name or an impossible value."""
+
+
+class EvaluationFailed(NetpressError):
+    """The caller's ``evaluate`` raised an exception, which is the cause; ``curve`` holds the trials until then."""
+
+    def __init__(self, message: str, *, curve: tuple[object, ...] = ()) -> None:
+        super().__init__(message)
+        self.curve = curve
 
 
 class RecipeError(NetpressError):

@@ -13,7 +13,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 import netpress
-from netpress.cli import decode, demo, encode, info, verify
+from netpress.cli import compress, decode, demo, encode, info, verify
 
 __all__ = ["app", "main"]
 
@@ -23,7 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _verb in (encode.encode, decode.decode, info.info, verify.verify, demo.demo):
+for _verb in (encode.encode, compress.compress, decode.decode, info.info, verify.verify, demo.demo):
     app.command()(_verb)
 
 

@@ -26,6 +26,7 @@ import netpress
 __all__ = [
     "clear_errors",
     "counted",
+    "display_number",
     "human_bytes",
     "make_table",
     "print_json",
@@ -126,6 +127,11 @@ def printable(text: str) -> str:
         character if character.isprintable() else " " if character in "\r\n" else _escape(character)
         for character in text
     )
+
+
+def display_number(value: float) -> str:
+    """A measured number, short; nothing for what was not measured."""
+    return "" if math.isnan(value) else f"{value:.4g}"
 
 
 def human_bytes(count: float) -> str:

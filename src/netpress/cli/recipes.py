@@ -16,7 +16,7 @@ from netpress.cli.inputs import STANDARD_STREAM, display_name, load_model
 if TYPE_CHECKING:
     from netpress import Recipe, RecipeResult, Task
 
-__all__ = ["RecipeOptions", "encode_with_recipe"]
+__all__ = ["RecipeOptions", "encode_with_recipe", "load_task"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +34,7 @@ class RecipeOptions:
 def encode_with_recipe(options: RecipeOptions, target: str, *, as_json: bool, quiet: bool) -> None:
     """Run a recipe, write its stream, and say what each stage did."""
     recipe, task_name, data = _read(options)
-    task = _task(task_name, data)
+    task = load_task(task_name, data)
     module = task.model() if task.model is not None else None
     if module is None:
         raise netpress.InvalidConfig(f"task {task_name!r} has no model")
@@ -83,11 +83,12 @@ def _tomllib() -> Any:
     return importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
 
 
-def _task(name: str, data: str | None) -> Task:
+def load_task(name: str, data: str | None) -> Task:
+    """Return a task of a file or of an installed package."""
     try:
         from netpress import evaluate
     except ImportError as error:
-        raise netpress.InvalidConfig(f"a recipe needs netpress[recipe]: {error}") from None
+        raise netpress.InvalidConfig(f"a task needs netpress[recipe]: {error}") from None
     task: Task = evaluate.load(name, data=data)
     return task
 

@@ -279,6 +279,8 @@ def _tucker_ranks(weight: Array, budget: int) -> tuple[int, int] | None:
         b = min((budget - a * out) // (a * window + channels), channels)
         if b < 1:
             break
+        if a > b * window or b > a * window:
+            continue  # no core has such ranks
         bound = float(tails[0][a] + tails[1][b])
         if best is None or bound < best[0]:
             best = (bound, (a, int(b)))
