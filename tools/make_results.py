@@ -141,6 +141,52 @@ def results_page() -> str:
     return "\n".join(lines) + "\n"
 
 
+def chain_page() -> str:
+    """docs/results/chain.md: the core experiments redone."""
+    chain = load("chain")
+    lines = [
+        "# The chain of the core experiments",
+        "",
+        "Written by `tools/make_results.py` from chain.json.",
+        "",
+        "`python benchmarks/chain.py --data CORPUS --threads 1`, one run, one seed. Percentages are of the float32 network.",
+        "*Counted*: as core experiment 2 did, indexes of equal length, 4 bytes for each entry of a codebook and for each",
+        "other value. *Static*: an arithmetic coder with transmitted probabilities (core experiment 3). NNCodec's codebook",
+        "mode has one step for all tensors, so its values differ a little; it takes long and was run for few bits.",
+    ]
+    for name, model in chain["models"].items():
+        whole = model["float_bytes"]
+        unit = f" {model['unit']}" if model["unit"] else ""
+        lines += ["", f"## {model['task']}", "", f"{model['metric']}, float: {model['baseline']:.2f}{unit}; {whole:,} bytes."]
+        lines += ["", "| parameters kept | before retraining | after | epochs |", "|---:|---:|---:|---:|"]
+        lines += [
+            f"| {r['kept']:.1%} | {r['before']:.2f} | {r['after']:.2f} | {r['epochs']} |" for r in model["low_rank"]
+        ]
+        head = "| clusters of | bits | metric | counted | static | NNCodec | netpress |"
+        lines += ["", head, "|---|---:|---:|---:|---:|---:|---:|"]
+        for source, rows in model["clusters"].items():
+            for r in rows:
+                nncodec = "" if r["nncodec_bytes"] is None else f"{r['nncodec_bytes'] / whole:.2%}"
+                lines.append(
+                    f"| {source} | {r['bits']} | {r['metric']:.2f} | {r['fixed_length_bytes'] / whole:.2%} "
+                    f"| {r['static_bytes'] / whole:.2%} | {nncodec} | {r['coded_bytes'] / whole:.2%} |"
+                )
+        lines += ["", "All tools of netpress (batch norms folded, calibrated quantisation at a qp; clusters by rate):", ""]
+        lines += ["| network | points: share of float32, metric |", "|---|---|"]
+        for source, rows in model["netpress"].items():
+            points = "; ".join(f"{r['bytes'] / whole:.2%}: {r['metric']:.2f}" for r in rows)
+            lines.append(f"| {source} | {points} |")
+        savings = [r for r in model["savings"] if r["saving"] is not None]
+        lines += ["", "Smallest of all these streams with at least the metric of the clustered original, against its counted size:", ""]
+        lines += ["| bits | metric | counted | netpress | saved |", "|---:|---:|---:|---:|---:|"]
+        lines += [
+            f"| {r['bits']} | {r['metric']:.2f} | {r['counted_bytes']:,} | {r['netpress_bytes']:,} | {r['saving']:.1%} |"
+            for r in savings
+        ]
+        lines += ["", f"![metric against size](chain-{name}.svg)"]
+    return "\n".join(lines) + "\n"
+
+
 def speed_lines() -> list[str]:
     """The table of benchmarks/speed.py."""
     table = from_benchmark("speed").table(load("speed"))
@@ -159,6 +205,8 @@ def main() -> None:
     text = readme.read_text(encoding="utf-8")
     filled = re.sub(r"<!-- RESULTS.*?<!-- END OF RESULTS -->", lambda _: first_screen(), text, flags=re.DOTALL)
     pages = {readme: filled, RESULTS / "README.md": results_page()}
+    if (RESULTS / "chain.json").exists():
+        pages[RESULTS / "chain.md"] = chain_page()
     for path, content in pages.items():
         if "--check" in sys.argv[1:]:
             if path.read_text(encoding="utf-8") != content:
