@@ -230,7 +230,7 @@ def plot(result: dict[str, Any], path: Path) -> None:
     mpl.rcParams["svg.hashsalt"] = "netpress"
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(figsize=(7, 4.5), constrained_layout=True)
+    figure, axes = pyplot.subplots(figsize=(9, 4.5), constrained_layout=True)
     whole = result["float_bytes"] / 100
 
     def line(rows: list[dict[str, Any]], key: str, label: str, style: str) -> None:
@@ -248,11 +248,13 @@ def plot(result: dict[str, Any], path: Path) -> None:
     span = abs(result["baseline"] - low) or 1
     axes.set_ylim(result["baseline"] - 0.5 * span, result["baseline"] + 0.08 * span)
     axes.set_xscale("log")
+    for axis_formatter in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+        axis_formatter("{x:g}")
     axes.set_xlabel("size, % of float32")
     axes.set_ylabel(f"{result['metric']} ({result['unit']})" if result["unit"] else result["metric"])
     axes.set_title(result["task"])
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=7)
+    axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.01, 1))
     figure.savefig(path, metadata={"Date": None})
     pyplot.close(figure)
 

@@ -1,0 +1,81 @@
+"""netpress compress."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from cli_runner import Run, one_line
+
+import netpress
+
+pytest.importorskip("torch")
+
+TASK = """
+import torch
+from torch import nn
+from netpress import Task
+
+def task(data=None):
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(20, 40), nn.ReLU(), nn.Linear(40, 5)).eval()
+    x = torch.randn(300, 20)
+    with torch.no_grad():
+        wanted = network(x[200:])
+    return Task(
+        name="toy", model=lambda: network, calibration_batches=[x[:200]], metric="error", direction="min",
+        evaluate=lambda module: (module(x[200:]) - wanted).square().mean(1).detach(), outputs="values",
+    )
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "toy.py"
+    path.write_text(TASK)
+    return path
+
+
+def test_promise(run: Run, file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "toy.nnc"
+    result = run("compress", "--task", f"{file}:task", "--max-drop", "0.0005", "-o", out)
+    assert result.exit_code == 0, result.stderr
+    assert "yes" in result.stdout
+    assert "error 0 -> " in result.stdout
+    assert set(netpress.load(out)) == {"0.weight", "0.bias", "2.weight", "2.bias"}
+
+
+def test_size_as_json(run: Run, file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "small.nnc"
+    arguments = ("--max-bytes", 700, "-o", out, "--json", "--budget", 8)
+    content = run("compress", "--task", f"{file}:task", *arguments).json
+    assert content["met"]
+    assert content["bytes"] == out.stat().st_size <= 700
+    assert len(content["curve"]) <= 8
+
+
+def test_promise_that_cannot_be_kept(run: Run, file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "toy.nnc"
+    result = run("compress", "--task", f"{file}:task", "--max-bytes", 5, "--budget", 4, "-o", out, "-q")
+    assert "cannot be kept" in one_line(result)
+    assert out.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        ((), 2),
+        (("--max-drop", "1", "--max-bytes", "5"), 2),
+        (("--max-drop", "much"), 2),
+        (("--max-drop", "-1"), 1),
+        (("--max-drop", "1", "--budget", "1"), 1),
+    ],
+)
+def test_usage(run: Run, file: Path, tmp_path: Path, arguments: tuple[str, ...], code: int) -> None:
+    result = run("compress", "--task", f"{file}:task", "-o", tmp_path / "x.nnc", *arguments)
+    assert result.exit_code == code
+    assert not (tmp_path / "x.nnc").exists()
+
+
+def test_no_such_task(run: Run) -> None:
+    assert "there is no task" in one_line(run("compress", "--task", "nothing", "--max-drop", "1"))
