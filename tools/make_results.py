@@ -159,8 +159,8 @@ def chain_page() -> str:
         "network. *Counted*: as core experiment 2 did, indexes of equal length, 4 bytes for each entry of a codebook",
         "and for each other value. *Static*: an arithmetic coder with transmitted probabilities (core experiment 3).",
         "NNCodec's codebook mode has one step for all tensors, so its values differ a little; it takes long and was",
-        "run for few bits. At the end of each section: the smallest of all streams of netpress with at least the metric",
-        "of a clustered network, against its counted size.",
+        "run for few bits. At the end of each section: the smallest of all streams of netpress with at least the",
+        "metric of a clustered network, against its counted size.",
     ]
     for name, model in chain["models"].items():
         lines += chain_section(model)

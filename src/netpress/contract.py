@@ -7,7 +7,6 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterable
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -302,6 +301,8 @@ class _Search:
         self.coder, self.task, self.budget, self.progress = coder, task, budget, progress
         self.sign = 1.0 if task.direction == "max" else -1.0
         self.trials: dict[int, tuple[Trial, bytes]] = {}
+        from statistics import NormalDist  # takes long to load
+
         self.quantile = NormalDist().inv_cdf(confidence)
         self.baseline = self._evaluate(coder.model)
         self.max_bytes = max_bytes
