@@ -6,7 +6,9 @@ Source: ISO/IEC 15938-17, reconstruction after decoding: local scaling, recompos
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,6 +29,7 @@ __all__ = ["outputs_of", "reconstructed_outputs"]
 Array = npt.NDArray[Any]
 _SINGLE = np.dtype(np.float32)
 _MOST_GROWTH = 4096
+_MOST_STEPS = 4
 
 
 def outputs_of(units: Sequence[Unit], record: Record) -> list[Output]:
@@ -80,46 +83,52 @@ def reconstructed_outputs(units: Sequence[Unit], record: Record, limits: DecodeL
         for output in plain
         if (output.sources[0] not in dropped or output.sources[0] in folded) and output.sources not in own_scalings
     ]
-    for step in record.rebuild:
-        whole = _rebuilt(whole, step, limits)
-    return whole
+    return _rebuilt(whole, record.rebuild, limits) if record.rebuild else whole
 
 
-def _rebuilt(outputs: list[Output], step: Rebuild, limits: DecodeLimits) -> list[Output]:
-    """Apply one rebuild step: its sources give way to its result."""
-    by_name = {output.name: output for output in outputs}
-    missing = [name for name in step.sources if name not in by_name]
-    if missing:
-        raise InvalidBitstream(f"the record rebuilds from {missing[0]!r}, which the stream does not have")
-    sources = [by_name[name] for name in step.sources]
+def _rebuilt(outputs: list[Output], steps: Sequence[Rebuild], limits: DecodeLimits) -> list[Output]:
+    """Apply rebuild steps: the sources of each give way to its result, in the place of the first."""
+    slots: list[Output | None] = list(outputs)
+    places = {output.name: place for place, output in enumerate(outputs)}
+    elements = sum(math.prod(output.shape) for output in outputs)
+    made: Counter[str] = Counter()
+    for step in steps:
+        missing = [name for name in step.sources if name not in places]
+        if missing:
+            raise InvalidBitstream(f"the record rebuilds from {missing[0]!r}, which the stream does not have")
+        taken = [places.pop(name) for name in step.sources]
+        sources = [output for place in taken if (output := slots[place]) is not None]
+        made[step.name] += 1
+        if step.name in places or made[step.name] > _MOST_STEPS:
+            raise InvalidBitstream(f"the record makes {step.name!r} more than once")
+        result = _built(step, sources, limits)
+        elements += math.prod(result.shape)
+        if elements > limits.max_elements:
+            raise LimitExceeded(f"rebuilt tensors have more than {limits.max_elements} values", limit="max_elements")
+        for place in taken:
+            slots[place] = None
+        slots[min(taken)], places[step.name] = result, min(taken)
+    return [output for output in slots if output is not None]
+
+
+def _built(step: Rebuild, sources: Sequence[Output], limits: DecodeLimits) -> Output:
+    """Return what a rebuild step makes."""
     try:
         shape = step.shape([source.shape for source in sources])
     except InvalidModel as error:
         raise InvalidBitstream(f"the record has an impossible rebuild step: {error}") from None
-    size = math.prod(shape)
-    others = sum(math.prod(output.shape) for output in outputs)
-    if size + others > limits.max_elements:
-        raise LimitExceeded(f"a rebuilt tensor has {size} values", limit="max_elements")
-    if size > _MOST_GROWTH * max(1, sum(math.prod(source.shape) for source in sources)) + limits.max_cheap_elements:
+    size, given = math.prod(shape), sum(math.prod(source.shape) for source in sources)
+    if size > _MOST_GROWTH * max(1, given) + limits.max_cheap_elements:
         raise LimitExceeded(f"a rebuilt tensor has {size} values", limit="max_cheap_elements")
-    starts = [0]
-    for source in sources:
-        starts.append(starts[-1] + len(source.sources))
+    ends = list(itertools.accumulate(len(source.sources) for source in sources))
+    cuts = list(zip([0, *ends], ends, strict=False))
 
     def build(arrays: Sequence[Array]) -> Array:
-        parts = [
-            source.build(arrays[first:last]) for source, first, last in zip(sources, starts, starts[1:], strict=False)
-        ]
+        parts = [source.build(arrays[a:b]) for source, (a, b) in zip(sources, cuts, strict=True)]
         return step.build(parts)
 
     positions = tuple(position for source in sources for position in source.sources)
-    result = Output(step.name, positions, build, shape, sources[0].dtype)
-    first = next(i for i, output in enumerate(outputs) if output.name in step.sources)
-    rest = [output for output in outputs if output.name not in step.sources]
-    rest.insert(sum(output.name not in step.sources for output in outputs[:first]), result)
-    if sum(output.name == step.name for output in rest) > 1:
-        raise InvalidBitstream("the record gives two tensors the same name")
-    return rest
+    return Output(step.name, positions, build, shape, sources[0].dtype)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

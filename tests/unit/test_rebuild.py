@@ -64,6 +64,8 @@ def test_streams_carry_rebuild_steps_and_recipe() -> None:
         ([Scatter("w", (2**24, 4), {0: ((3, 2**24 - 3),)})], LimitExceeded),
         ([Scatter("w", (3, 2**30), {1: ((5, 2**30 - 5),)})], InvalidBitstream),
         ([Tucker("w")], InvalidBitstream),
+        ([Transpose("w", (1, 0))] * 5000, InvalidBitstream),
+        ([Scatter("v", (2**20 + 3,), {0: ((3, 2**20),)})] * 2, InvalidBitstream),
     ],
 )
 def test_impossible_steps(steps: list[Rebuild], error: type[Exception]) -> None:
