@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from netpress.errors import InvalidConfig
 
-__all__ = ["Batch", "Scores", "Task", "inputs_of", "scores_of"]
+__all__ = ["Batch", "Scores", "Task", "beside", "inputs_of", "scores_of"]
 
 Batch = Any
 """One batch of data: a tensor, a tuple or list that starts with the input, or a dictionary of keyword arguments."""
@@ -96,7 +96,8 @@ class Task:
         return batches
 
     def output(self, module: Any, batch: Batch) -> Any:
-        """Run a network on a batch and return its output tensor."""
+        """Run a network on a batch, moved to where the network is, and return its output tensor."""
+        batch = beside(module, batch)
         if self.forward is not None:
             return self.forward(module, batch)
         result = module(**batch) if isinstance(batch, Mapping) else module(inputs_of(batch))
@@ -111,6 +112,21 @@ class Task:
         if self.evaluate is None:
             raise InvalidConfig(f"task {self.name!r} has no evaluate")
         return scores_of(self.evaluate(module), self.name)
+
+
+def beside(module: Any, batch: Batch) -> Batch:
+    """Return a batch with its tensors on the device of a torch module's first parameter."""
+    parameters = getattr(module, "parameters", None)
+    device = next((p.device for p in parameters()), None) if callable(parameters) else None
+    return batch if device is None else _moved(batch, device)
+
+
+def _moved(batch: Batch, device: Any) -> Batch:
+    if isinstance(batch, Mapping):
+        return {key: _moved(value, device) for key, value in batch.items()}
+    if type(batch) in (tuple, list):
+        return type(batch)(_moved(value, device) for value in batch)
+    return batch.to(device) if hasattr(batch, "to") else batch
 
 
 def inputs_of(batch: Batch) -> Any:

@@ -47,3 +47,27 @@ def test_output_of_a_network() -> None:
 def test_fields_are_checked(field: dict[str, str]) -> None:
     with pytest.raises(InvalidConfig, match=next(iter(field))):
         Task(**field)  # type: ignore[arg-type]
+
+
+class _Somewhere:
+    """A stand-in for a tensor."""
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+
+    def to(self, device: str) -> "_Somewhere":
+        return _Somewhere(device)
+
+
+class _Network:
+    def parameters(self) -> object:
+        return iter([_Somewhere("cuda")])
+
+    def __call__(self, x: _Somewhere) -> str:
+        return x.device
+
+
+def test_batches_go_where_the_network_is() -> None:
+    for batch in (_Somewhere("cpu"), (_Somewhere("cpu"), 3), [_Somewhere("cpu")]):
+        assert Task().output(_Network(), batch) == "cuda"
+    assert Task(forward=lambda module, batch: batch["x"].device).output(_Network(), {"x": _Somewhere("cpu")}) == "cuda"

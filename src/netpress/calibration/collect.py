@@ -87,7 +87,7 @@ def calibrate(
         with _inference(module, parameters if sensitivities else {}), torch.set_grad_enabled(sensitivities):
             for batch in task.batches("calibration") if callable(batches) else batches:
                 with observer:
-                    output = task.output(module, _moved(batch, target))
+                    output = task.output(module, batch)
                 samples += len(output)
                 if sensitivities:
                     _add_squares(squares, parameters, output, outputs, generator)
@@ -137,19 +137,6 @@ def _unfused(recurrent: bool) -> Iterator[None]:
         warnings.filterwarnings("ignore", message="TF32 acceleration")
         with torch.backends.mkldnn.flags(enabled=False):
             yield
-
-
-def _moved(batch: Any, device: Any) -> Any:
-    """Return a batch on a device."""
-    import torch
-
-    if isinstance(batch, torch.Tensor):
-        return batch.to(device)
-    if isinstance(batch, Mapping):
-        return {key: _moved(value, device) for key, value in batch.items()}
-    if isinstance(batch, (tuple, list)):
-        return type(batch)(_moved(value, device) for value in batch)
-    return batch
 
 
 def _add_squares(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,16 +31,15 @@ def divergence(task: Task, reference: nn.Module, module: nn.Module) -> Scores:
     Raises:
         InvalidConfig: the task has no evaluation batches.
     """
-    import torch
 
     from netpress.evaluate.samples import inference
 
     rows = []
     for batch in task.batches("evaluation"):
-        with inference(reference) as device:
-            wanted = task.output(reference, _moved(batch, device)).cpu()
-        with inference(module) as device, torch.inference_mode():
-            found = task.output(module, _moved(batch, device)).cpu()
+        with inference(reference):
+            wanted = task.output(reference, batch).cpu()
+        with inference(module):
+            found = task.output(module, batch).cpu()
         rows.append(_kl_divergence(wanted, found) if task.outputs == "logits" else _squares(wanted, found))
     samples = np.concatenate(rows)
     return Scores(samples) if task.outputs == "logits" else Scores(samples, _quotient)
@@ -66,15 +64,6 @@ def _squares(reference: Tensor, found: Tensor) -> npt.NDArray[np.float64]:
 
 def _quotient(squares: npt.NDArray[Any]) -> float:
     return float(squares[:, 0].sum() / squares[:, 1].sum())
-
-
-def _moved(batch: Any, device: Any) -> Any:
-    """The batch on a device: a tensor, or a tuple, list or dictionary of such."""
-    if isinstance(batch, Mapping):
-        return {name: _moved(part, device) for name, part in batch.items()}
-    if isinstance(batch, (tuple, list)):
-        return type(batch)(_moved(part, device) for part in batch)
-    return batch.to(device)
 
 
 def resample(

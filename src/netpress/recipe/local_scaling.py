@@ -108,7 +108,8 @@ def _fit(candidate: Candidate, floats: dict[str, torch.Tensor], moments: Mapping
     """Set each factor to the one with the least squared error of the row's outputs; return how many layers got some."""
     layers = _plain_layers(candidate.module)
     for path, array in moments.items():
-        layer, moment = layers[path], torch.from_numpy(array)
+        layer = layers[path]
+        moment = torch.from_numpy(array).to(layer.weight.device)
         scaling = scaling_of(layer)
         if scaling is None:
             continue

@@ -77,7 +77,7 @@ class Retrain(Stage):
         def keep_zeros() -> None:
             with torch.no_grad():
                 for value, mask in masks:
-                    value.mul_(mask.to(value.dtype))
+                    value.mul_(mask.to(value))
 
         try:
             losses = train(

@@ -11,7 +11,7 @@ from torch import nn
 
 from netpress.errors import InvalidConfig, RecipeError
 from netpress.parallel import Progress
-from netpress.task import Task
+from netpress.task import Task, beside
 
 __all__ = ["OPTIMIZERS", "distillation_loss", "rebatched", "train"]
 
@@ -108,9 +108,9 @@ def train(
         raise RecipeError("there is nothing to train")
 
     def loss_of(batch: Any) -> torch.Tensor:
-        loss = torch.zeros(())
+        loss = torch.zeros((), device=trained[0].device)
         if distillation < 1 and task.loss is not None:
-            loss = loss + (1 - distillation) * task.loss(module, batch)
+            loss = loss + (1 - distillation) * task.loss(module, beside(module, batch))
         if distillation > 0 and teacher is not None:
             loss = loss + distillation * distillation_loss(task, module, teacher, batch)
         return loss
