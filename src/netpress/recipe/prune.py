@@ -14,7 +14,6 @@ from netpress.recipe.stage import Stage
 from netpress.task import Task
 from netpress.training.layers import FactorizedConv, FactorizedConvTranspose, FactorizedLinear, TuckerConv
 from netpress.training.prune import CRITERIA, prune_channels
-from netpress.transforms.rebuild import Scatter
 
 __all__ = ["Prune"]
 
@@ -76,10 +75,8 @@ class Prune(Stage):
         )
         before = candidate.parameter_count
         candidate.module = pruned.module
-        for name, positions in pruned.kept.items():
-            step = Scatter.keeping(name, pruned.shapes[name], dict(enumerate(map(list, positions))))
-            if step.removed:
-                candidate.scatter[name] = step
+        steps = {name: pruned.scatter(name) for name in pruned.kept}
+        candidate.scatter = {name: step for name, step in steps.items() if step.removed}
         return {
             "parameters": [before, candidate.parameter_count],
             "protected": list(pruned.protected),

@@ -17,7 +17,7 @@ from netpress.errors import InvalidConfig, InvalidModel, RecipeError
 from netpress.task import Batch, Task
 from netpress.training.objective import batches_of
 from netpress.training.sensitivity import mean_gradients, squared_gradients
-from netpress.transforms.channels import scatter_all
+from netpress.transforms.rebuild import Scatter
 
 __all__ = ["CRITERIA", "PrunedModule", "prune_channels"]
 
@@ -46,7 +46,11 @@ class PrunedModule:
     def full_state(self) -> dict[str, npt.NDArray[Any]]:
         """Return parameters and buffers in the shapes before, with zeros in place of what is gone."""
         values = {name: t.detach().cpu().numpy() for name, t in self.module.state_dict().items()}
-        return scatter_all(values, self.shapes, self.kept)
+        return {name: self.scatter(name).build([value]) for name, value in values.items()}
+
+    def scatter(self, name: str) -> Scatter:
+        """Return the step that brings a parameter or buffer into its shape before."""
+        return Scatter.keeping(name, self.shapes[name], dict(enumerate(self.kept[name])))
 
 
 def prune_channels(
@@ -299,10 +303,9 @@ def _computes_the_same(original: Any, pruned: PrunedModule, task: Task, batch: B
 
     full = copy.deepcopy(original)
     with torch.no_grad():
+        values = pruned.full_state()
         for name, tensor in full.state_dict().items():
-            value = pruned.module.state_dict()[name].detach().cpu().numpy()
-            (scattered,) = scatter_all({name: value}, pruned.shapes, pruned.kept).values()
-            tensor.copy_(torch.from_numpy(np.asarray(scattered)))
+            tensor.copy_(torch.from_numpy(np.asarray(values[name])))
         wanted, actual = task.output(full, batch), task.output(pruned.module, batch)
     if wanted.shape != actual.shape:
         return False

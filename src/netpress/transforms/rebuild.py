@@ -96,12 +96,14 @@ class Scatter:
     removed: Mapping[int, tuple[tuple[int, int], ...]]
 
     @classmethod
-    def keeping(cls, name: str, full_shape: Sequence[int], kept: Mapping[int, Sequence[int]]) -> Scatter:
+    def keeping(
+        cls, name: str, full_shape: Sequence[int], kept: Mapping[int, Sequence[int] | npt.NDArray[Any]]
+    ) -> Scatter:
         """Describe what is missing by what stayed: by dimension, its positions in rising order."""
         removed = {}
         for dimension, positions in kept.items():
             gone = np.ones(full_shape[dimension], bool)
-            gone[list(positions)] = False
+            gone[np.asarray(positions, np.int64)] = False
             edges = np.flatnonzero(np.diff(np.concatenate([[False], gone, [False]])))
             pairs = zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)
             if runs := tuple((start, end - start) for start, end in pairs):
