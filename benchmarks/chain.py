@@ -21,6 +21,7 @@ import json
 import platform
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,6 @@ from netpress.training.layers import coded_parameters
 from netpress.transforms.cluster import Clusters
 
 BITS = range(2, 9)
-NNCODEC_BITS = 3
 RATES = (4.0, 16.0, 48.0, 128.0)
 
 
@@ -52,6 +52,8 @@ class Plan:
     learning_rate: tuple[float, float]
     batch_norm: str = "train"
     distillation: float | None = None
+    limit: int | None = None
+    nncodec_bits: int = 3
     qps: tuple[int, ...] = (-28, -24, -20, -16, -12, -9)
 
 
@@ -59,7 +61,16 @@ PLANS = {
     "resnet20": Plan("cifar10-resnet20", (0.6, 0.4, 0.25), 3, (2e-3, 5e-5), distillation=0.5),
     "ds-cnn": Plan("kws-ds-cnn", (0.6, 0.4, 0.25), 5, (1e-3, 2e-5), distillation=0.5),
     "autoencoder": Plan("image-autoencoder", (0.7, 0.5, 0.3), 2, (1e-3, 5e-5)),
-    "mobilenetv1": Plan("imagenet-mobilenetv1", (0.8, 0.65), 4, (3e-4, 1e-5), batch_norm="frozen", distillation=1.0),
+    "mobilenetv1": Plan(
+        "imagenet-mobilenetv1",
+        (0.8, 0.65),
+        4,
+        (3e-4, 1e-5),
+        batch_norm="frozen",
+        distillation=1.0,
+        limit=300,
+        nncodec_bits=2,
+    ),
 }
 
 
@@ -68,8 +79,8 @@ class Bench:
 
     def __init__(self, name: str, data: Path, *, quick: bool) -> None:
         self.name, self.plan, self.quick = name, PLANS[name], quick
-        limit = {"limit": 100} if quick else {}
-        self.task: Task = evaluate.load(self.plan.task, data=data, **limit)
+        limit = 100 if quick else self.plan.limit
+        self.task: Task = evaluate.load(self.plan.task, data=data, **({} if limit is None else {"limit": limit}))
         self.network = self.task.model() if self.task.model is not None else None
         self.float_bytes = 4 * sum(v.numel() for v in self.network.state_dict().values() if v.is_floating_point())
         self.start = time.perf_counter()
@@ -115,21 +126,29 @@ class Bench:
             "static_bytes": static,
             "coded_bytes": len(data),
             # NNCodec codes a tensor once for each entry of its codebook to find the best order.
-            "nncodec_bytes": _nncodec_codebooks(candidate) if bits <= NNCODEC_BITS else None,
+            "nncodec_bytes": _nncodec_codebooks(candidate) if bits <= self.plan.nncodec_bits else None,
         }
         self.say(f"{bits} bits: {metric:.4g}, " + ", ".join(f"{k} {v}" for k, v in row.items() if k.endswith("bytes")))
         return row
 
-    def ours(self, source: Candidate, qp: int, stages: list[Stage]) -> dict[str, Any]:
-        """Code a network with all tools."""
+    def all_tools(self, source: Candidate, qps: Sequence[int], stages: list[Stage]) -> list[dict[str, Any]]:
+        """Code a network with all tools at several qps; one calibration serves them all."""
+        calibration = Quantize().calibrate(source)
+        return [self.ours(source, qp, stages, calibration) for qp in qps]
+
+    def ours(
+        self, source: Candidate, qp: int, stages: list[Stage], calibration: netpress.Calibration
+    ) -> dict[str, Any]:
+        """Code a network with all tools at one qp."""
         candidate = dataclasses.replace(
             source,
             module=_copy(source.module),
             quantized={},
             options={"qp": qp, "nonweight_qp": min(qp - 16, -34), "effort": 8},
         )
-        for stage in [*stages, Quantize(qp=qp)]:
+        for stage in stages:
             stage.run(candidate, None)
+        Quantize(qp=qp).apply(candidate, calibration)
         data = candidate.encode()
         metric = self.task.scores(candidate.restored(data)).value
         self.say(f"qp {qp}: {metric:.4g}, {len(data)} bytes")
@@ -170,17 +189,18 @@ class Bench:
             "direction": self.task.direction,
             "baseline": baseline,
             "float_bytes": self.float_bytes,
+            "limit": self.plan.limit,
             "low_rank": rows,
             "clusters": {
                 "original": [self.clusters(original, b) for b in bits],
                 "low rank": [self.clusters(candidates[0], b) for b in bits],
             },
             "netpress": {
-                "original": [self.ours(original, qp, folding) for qp in qps],
+                "original": self.all_tools(original, qps, folding),
                 "original, clusters by rate": [self.by_rate(original, rate) for rate in rates],
                 f"low rank {rows[0]['wanted']:g}, clusters by rate": [self.by_rate(candidates[0], r) for r in rates],
                 **{
-                    f"low rank {row['wanted']:g}": [self.ours(c, qp, folding) for qp in qps]
+                    f"low rank {row['wanted']:g}": self.all_tools(c, qps, folding)
                     for row, c in zip(rows, candidates, strict=True)
                 },
             },

@@ -9,6 +9,7 @@ import torch
 
 from netpress.calibration.collect import calibrate
 from netpress.calibration.quantizer import quantize_model
+from netpress.calibration.statistics import Calibration
 from netpress.parallel import Progress
 from netpress.recipe.candidate import Candidate
 from netpress.recipe.stage import Stage
@@ -44,8 +45,12 @@ class Quantize(Stage):
 
     def run(self, candidate: Candidate, progress: Progress | None) -> dict[str, Any]:
         """See :meth:`Stage.run`."""
-        task, config = candidate.task, candidate.config()
-        calibration = calibrate(
+        return self.apply(candidate, self.calibrate(candidate, progress), progress)
+
+    def calibrate(self, candidate: Candidate, progress: Progress | None = None) -> Calibration:
+        """Collect the statistics of a candidate's weights; they hold for every qp."""
+        task = candidate.task
+        return calibrate(
             candidate.module,
             task.batches("calibration"),
             forward=task.output,
@@ -53,6 +58,10 @@ class Quantize(Stage):
             progress=progress,
             seed=self.seed,
         )
+
+    def apply(self, candidate: Candidate, calibration: Calibration, progress: Progress | None = None) -> dict[str, Any]:
+        """Quantise the weights of a candidate with its statistics; returns facts as :meth:`run` does."""
+        config = candidate.config()
         tensors = coded_parameters(candidate.module)
         skipped = {*candidate.turned(), *candidate.quantized}
         layers = {name: known for name, known in calibration.layers.items() if name in tensors and name not in skipped}
