@@ -60,7 +60,7 @@ class Plan:
 PLANS = {
     "resnet20": Plan("cifar10-resnet20", (0.6, 0.4, 0.25), 3, (2e-3, 5e-5), distillation=0.5),
     "ds-cnn": Plan("kws-ds-cnn", (0.6, 0.4, 0.25), 5, (1e-3, 2e-5), distillation=0.5),
-    "autoencoder": Plan("image-autoencoder", (0.7, 0.5, 0.3), 2, (1e-3, 5e-5)),
+    "autoencoder": Plan("image-autoencoder", (0.7, 0.5, 0.3), 2, (3e-4, 3e-5), qps=(-36, -32, -28, -24, -20, -16)),
     "mobilenetv1": Plan(
         "imagenet-mobilenetv1",
         (0.8, 0.65),
