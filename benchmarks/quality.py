@@ -1,21 +1,25 @@
 """Bytes against the divergence of the outputs: NNCodec, netpress without data, and calibrated quantisation.
 
-  python benchmarks/quality.py [--depth 20] [--samples 1024] [--only PATTERN ...]
+    python benchmarks/quality.py [--task NAME ...] [--data CORPUS] [--quick] [--out docs/results/quality.json]
 
-ResNet-20 on CIFAR-10. Calibration on training images without labels; divergence (mean Kullback-Leibler divergence of
-the outputs from the float network's) on the 2000 test images, and in brackets on 2000 training images that calibration
-does not see. Needs NETPRESS_SHARED (folder with corpus/ and tools/) and, for the rows of NNCodec, NETPRESS_PEER (Python
-with NNCodec 2.1.3). "Saved" compares bytes at equal divergence on the test images, interpolated between logarithms,
-with the better of NNCodec's rows. The standard error of a divergence is 5 to 8 % of it, which is 1 to 2 % of the bytes.
+For each task, in one run: NNCodec's settings (dependent quantisation, with and without opt_qp; the same with batch norms
+folded to a factor and a bias, and multiplied into the weights) and netpress's rows, each at qps that span divergences
+of about 0.006 to 0.12. Divergence is the mean Kullback-Leibler divergence, in nats, of the outputs from the float
+network's, on evaluation samples; calibration sees others, without labels. Every stream is decoded for its measurement,
+by netpress; NNCodec decodes one of each codec to the same floats. Rows of other tasks in the output are kept.
+
+Without an environment with NNCodec (see peer.py) there are no rows of NNCodec. Plots are written beside the JSON.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import dataclasses
-import fnmatch
-import os
-import subprocess
+import itertools
+import json
+import math
+import platform
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -23,210 +27,379 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import peer
 import torch
-import torch.nn.functional as F
-from safetensors.numpy import load_file
+from quality_tables import TRELLIS, UNIFORM, summary_table, task_table
+from safetensors.numpy import load_file, save_file
 from torch import nn
 
 import netpress
+from netpress import Task, evaluate
+from netpress.formats.pytorch import to_torch
+from netpress.transforms.batch_norm import find_blocks, fold
 
-TARGETS = (0.02, 0.03, 0.06)
+# Evaluation samples; None: all.
+TASKS: dict[str, int | None] = {
+    "cifar10-resnet20": 1000,
+    "kws-ds-cnn": 1000,
+    "charlm-lstm": None,
+    "cifar10-resnet32": 1000,
+    "vit-cifar10": 500,
+    "imagenet-mobilenetv1": 200,
+    "cifar10-resnet56": 1000,
+}
+SPAN = (0.006, 0.12)
+SCOUT_SAMPLES = 100
+FOLDED_NONWEIGHT_QP = -50
+# Vectors are coded this much finer than weights, as netpress.compress does it.
+NONWEIGHT_OFFSET = 14
+CHECKED = ("dependent quantisation", TRELLIS)
+
+State = Mapping[str, Any]
 
 
-class Block(nn.Module):
-    """Two convolutions and a shortcut without parameters."""
+class Recorded(nn.Module):
+    """Gives the outputs that a network had on batches, in their order, over and over."""
 
-    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+    def __init__(self, outputs: Sequence[torch.Tensor]) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(outputs)
-        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(outputs)
-        self.added = (outputs - inputs) // 2
+        self.outputs = itertools.cycle(outputs)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the output of the block."""
-        y = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
-        if self.added:
-            x = F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, self.added, self.added))
-        return F.relu(x + y)
+    def forward(self, _: Any) -> torch.Tensor:
+        """Return the outputs of the next batch."""
+        return next(self.outputs)
 
 
-class ResNet(nn.Module):
-    """The CIFAR ResNet of depth 6 n + 2."""
+class Recorder(nn.Module):
+    """Runs a network and keeps its outputs."""
 
-    def __init__(self, depth: int) -> None:
+    def __init__(self, module: nn.Module) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(3, 16, 3, 1, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(16)
-        inputs = 16
-        for stage, outputs in enumerate((16, 32, 64), 1):
-            blocks = []
-            for i in range((depth - 2) // 6):
-                blocks.append(Block(inputs, outputs, 2 if stage > 1 and i == 0 else 1))
-                inputs = outputs
-            self.add_module(f"layer{stage}", nn.Sequential(*blocks))
-        self.linear = nn.Linear(64, 10)
+        self.module = module
+        self.outputs: list[torch.Tensor] = []
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the logits of images of shape (n, 3, 32, 32)."""
-        x = F.relu(self.bn1(self.conv1(x)))
-        x = self.layer3(self.layer2(self.layer1(x)))
-        return self.linear(x.mean((2, 3)))
+    def forward(self, x: Any) -> torch.Tensor:
+        """Return the output of the network."""
+        self.outputs.append(self.module(x))
+        return self.outputs[-1]
 
 
-def images(path: Path) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return normalised images and labels."""
-    data = np.load(path)
-    pixels = torch.tensor(data["images"]).permute(0, 3, 1, 2).float() / 255
-    mean, deviation = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]])[:, :, None, None]
-    return (pixels - mean) / deviation, torch.tensor(data["labels"].astype(np.int64))
+class Judge:
+    """The evaluation samples of a task, and the float network's outputs on them."""
 
+    def __init__(self, name: str, data: Path, limit: int | None) -> None:
+        self.task: Task = evaluate.load(name, data=data, **({} if limit is None else {"limit": limit}))
+        self.module: nn.Module = self.task.model()  # type: ignore[misc]
+        with torch.inference_mode():
+            self.outputs = [self.task.output(self.module, batch) for batch in self.task.batches("evaluation")]
 
-@dataclasses.dataclass
-class Bench:
-    """The float network, its data, and its outputs."""
-
-    folder: Path
-    depth: int
-    samples: int
-
-    def __post_init__(self) -> None:
-        train, _ = images(self.folder / "train_5000.npz")
-        test, self.labels = images(self.folder / "test_2000.npz")
-        self.calibration = list(train[: self.samples].split(64))
-        self.tested = [test, train[3000:5000]]
-        self.weights = self.folder / f"resnet{self.depth}.safetensors"
-        self.module = self.network(load_file(self.weights))
-        self.wanted = [self.outputs(self.module, x) for x in self.tested]
-
-    def network(self, state: Mapping[str, Any]) -> ResNet:
-        """Return the network with other weights."""
-        module = ResNet(self.depth)
-        shapes = {n: p.shape for n, p in module.state_dict().items()}
-        module.load_state_dict({n: torch.tensor(np.asarray(a)).reshape(shapes[n]) for n, a in state.items()})
+    def network(self, state: State) -> nn.Module:
+        """Return the network with the weights of a state; counters that it lacks are kept."""
+        module = copy.deepcopy(self.module)
+        found = module.load_state_dict(
+            {
+                name: to_torch(np.ascontiguousarray(value)).reshape(module.state_dict()[name].shape)
+                for name, value in state.items()
+            },
+            strict=False,
+        )
+        assert all(name.endswith("num_batches_tracked") for name in found.missing_keys), found.missing_keys
         return module.eval()
 
-    @staticmethod
-    @torch.no_grad()
-    def outputs(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
-        """Return logarithms of the probabilities."""
-        return torch.cat([module(part) for part in x.split(250)]).double().log_softmax(1)
+    def divergence(self, state: State) -> netpress.Scores:
+        """Return the divergence of each sample."""
+        return evaluate.divergence(self.task, Recorded(self.outputs), self.network(state))
 
-    def judge(self, state: Mapping[str, Any]) -> tuple[float, float, float]:
-        """Return the divergence on test images and on further ones, and the accuracy in per cent."""
-        module = self.network(state)
-        found = [self.outputs(module, x) for x in self.tested]
-        first, second = ((a.exp() * (a - b)).sum(1).mean().item() for a, b in zip(self.wanted, found, strict=True))
-        return first, second, 100 * (found[0].argmax(1) == self.labels).double().mean().item()
+    def measure(self, state: State) -> tuple[netpress.Scores, float]:
+        """Return the divergence of each sample and the task's metric, from one run over the samples."""
+        recorder = Recorder(self.network(state))
+        metric = self.task.scores(recorder).value
+        # All tasks here evaluate the same batches as those whose outputs are compared.
+        assert [len(output) for output in recorder.outputs] == [len(output) for output in self.outputs]
+        return evaluate.divergence(self.task, Recorded(self.outputs), Recorded(recorder.outputs)), metric
 
 
 @dataclasses.dataclass
 class Row:
-    """The points of one encoder."""
+    """One encoder: makes a stream at a qp, decodes it to a state of the network, and a fast stand-in for both."""
 
+    codec: str
     label: str
-    points: list[tuple[int, float, float, float]]
-    seconds: float
-
-    def bytes_at(self, divergence: float) -> float:
-        """Return the bytes at a divergence on the test images; NaN outside of the points."""
-        ordered = sorted((kl, n) for n, kl, _, _ in self.points)
-        if not ordered[0][0] <= divergence <= ordered[-1][0]:
-            return float("nan")
-        x, y = np.log(ordered).T
-        return float(np.exp(np.interp(np.log(divergence), x, y)))
+    encode: Callable[[int], bytes]
+    decode: Callable[[bytes], State]
+    scout: Callable[[int], State]
 
 
-def peer(bench: Bench, shared: Path, python: str, qp: int, flags: Sequence[str]) -> tuple[int, Mapping[str, Any]]:
-    """Return the bytes that NNCodec makes of the network, and what it decodes them to."""
+def decoded(data: bytes) -> State:
+    """Return the state of a stream of netpress's."""
+    return netpress.decode(data, reconstruct=True)
+
+
+class NNCodecRows:
+    """NNCodec's settings for one network."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.state = {name: value.numpy() for name, value in module.state_dict().items()}
+        self.multiplied = folded_state(module, multiply=True)
+        self.factors = folded_state(module, multiply=False)
+
+    def rows(self) -> list[Row]:
+        """Return the rows."""
+        kinds: list[tuple[str, State, State, int | None]] = [("", self.state, {}, None)]
+        if self.multiplied[1]:
+            kinds.append((", batch norms as factor and bias", *self.factors, FOLDED_NONWEIGHT_QP))
+            kinds.append((", batch norms multiplied in", *self.multiplied, FOLDED_NONWEIGHT_QP))
+        else:
+            kinds.append((f", vectors at {FOLDED_NONWEIGHT_QP}", self.state, {}, FOLDED_NONWEIGHT_QP))
+        return [self._row(*kind, optimised) for kind in kinds for optimised in (False, True)]
+
+    @staticmethod
+    def _row(suffix: str, state: State, rest: State, nonweight: int | None, optimised: bool) -> Row:
+        flags = [] if nonweight is None else ["--nonweight-qp", str(nonweight)]
+        flags += ["--opt-qp"] if optimised else []
+
+        def encode(qp: int) -> bytes:
+            with tempfile.TemporaryDirectory() as folder:
+                source, target = Path(folder, "model.safetensors"), Path(folder, "model.nnc")
+                save_file({name: np.ascontiguousarray(value) for name, value in state.items()}, source)
+                peer.run("encode", source, target, "--qp", str(qp), *flags)
+                return target.read_bytes()
+
+        def complete(decoded_state: State) -> State:
+            return {**decoded_state, **rest}
+
+        def scout(qp: int) -> State:
+            # The reference preset gives NNCodec's floats.
+            config = netpress.EncodeConfig.reference(
+                qp=qp, nonweight_qp=-75 if nonweight is None else nonweight, optimize_qp=optimised, param_opt=False
+            )
+            return complete(netpress.decode(netpress.encode(dict(state), config)))
+
+        label = "dependent quantisation" + (", opt_qp" if optimised else "") + suffix
+        return Row("NNCodec", label, encode, lambda data: complete(netpress.decode(data)), scout)
+
+
+def folded_state(module: nn.Module, *, multiply: bool) -> tuple[State, State]:
+    """Return the state with folded batch norms, and what completes it, which is not coded.
+
+    Of each batch norm a factor and a bias remain, which takes in that of the layer; the factor is that of the batch
+    norm, or multiplied into the weight. The variance that completes the state is such that nothing else happens.
+    """
+    state = {name: value.numpy() for name, value in module.state_dict().items()}
+    rest: dict[str, Any] = {}
+    for block in find_blocks({name: value.shape for name, value in state.items()}, {}, module):
+        gamma, beta, mean, var = (state[n] for n in (block.bn_gamma, block.bn_beta, block.bn_mean, block.bn_var))
+        bias = None if block.bias is None else state[block.bias]
+        factor, offset = fold(gamma=gamma, beta=beta, mean=mean, var=var, epsilon=block.epsilon, bias=bias)
+        state[block.bn_gamma], state[block.bn_beta] = factor, offset
+        if multiply:
+            weight = state[block.weight]
+            state[block.weight] = weight * factor.reshape(-1, *(1,) * (weight.ndim - 1))
+            rest[block.bn_gamma] = np.ones_like(gamma)
+        rest[block.bn_mean] = np.zeros_like(mean)
+        rest[block.bn_var] = np.full_like(var, 1 - block.epsilon)
+        if block.bias is not None:
+            rest[block.bias] = np.zeros_like(offset)
+        counter = block.bn_var.replace("running_var", "num_batches_tracked")
+        if counter in state:
+            rest[counter] = state[counter]
+    return {name: value for name, value in state.items() if name not in rest}, rest
+
+
+def netpress_rows(module: nn.Module, calibration: netpress.Calibration) -> list[Row]:
+    """Return netpress's rows, from no data to everything."""
+    has_norms = any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in module.modules())
+
+    def vectors(qp: int) -> dict[str, Any]:
+        return {"nonweight_qp": max(qp - NONWEIGHT_OFFSET, -75), "fold_batch_norm": has_norms}
+
+    def data_free(label: str, folded: bool) -> Row:
+        def encode(qp: int, effort: int = 8) -> bytes:
+            return netpress.encode(module, qp=qp, effort=effort, **(vectors(qp) if folded else {}))
+
+        return Row("netpress", label, encode, decoded, lambda qp: decoded(encode(qp, 5)))
+
+    def calibrated(label: str, folded: bool, **options: Any) -> Row:
+        def encode(qp: int, effort: int = 8) -> bytes:
+            quantized = netpress.quantize_model(module, calibration, qp=qp, **options)
+            rest = vectors(qp) if folded else {}
+            use_dq = options.get("use_dq", True)
+            return netpress.encode(module, quantized=quantized, qp=qp, use_dq=use_dq, effort=effort, **rest)
+
+        return Row("netpress", label, encode, decoded, lambda qp: decoded(encode(qp, 1)))
+
+    same_steps = {"allocation": 0.0, "lambda_scale": 0.0}
+    return [
+        data_free("without data", True),
+        calibrated("uniform + feedback", False, use_dq=False, **same_steps),
+        calibrated("trellis + feedback", False, **same_steps),
+        calibrated("trellis + feedback, steps, rate", False),
+        calibrated(UNIFORM, True, use_dq=False),
+        calibrated(TRELLIS, True),
+    ]
+
+
+def find_qp(divergence: Callable[[int], float], target: float, start: int) -> int:
+    """Return a qp with about the divergence, which doubles every two qps of density 2 or so."""
+    qp, seen = start, {start}
+    while True:
+        found = divergence(qp)
+        distance = round(2 * math.log2(target / max(found, 1e-9)))
+        qp = min(max(qp + min(max(distance, -12), 12), -60), 16)
+        if qp in seen:
+            return qp
+        seen.add(qp)
+
+
+def choose_qps(row: Row, judge: Judge, count: int) -> list[int]:
+    """Return qps that span the divergences of interest."""
+    known: dict[int, float] = {}
+
+    def divergence(qp: int) -> float:
+        if qp not in known:
+            known[qp] = judge.divergence(row.scout(qp)).value
+        return known[qp]
+
+    coarse = find_qp(divergence, SPAN[1], -18 if row.codec == "netpress" else -24)
+    fine = find_qp(divergence, SPAN[0], coarse - 7)
+    return sorted({round(qp) for qp in np.linspace(min(fine, coarse - 3), coarse, count)})
+
+
+def same_floats(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:
+    """Whether both decoders gave the same values; codebooks come from NNCodec in double precision."""
+    return set(ours) == set(theirs) and all(
+        theirs[name].astype(value.dtype).tobytes() == value.tobytes() for name, value in ours.items()
+    )
+
+
+def decoded_alike(data: bytes) -> bool:
+    """Whether NNCodec and netpress decode a stream to the same coded tensors."""
     with tempfile.TemporaryDirectory() as folder:
-        stream, decoded = Path(folder, "stream.nnc"), Path(folder, "decoded.safetensors")
-        tool = [python, str(shared / "tools" / "nncodec_peer.py")]
-        for arguments in (["encode", bench.weights, stream, "--qp", qp, *flags], ["decode", stream, decoded]):
-            subprocess.run([*tool, *map(str, arguments)], check=True, capture_output=True)
-        return stream.stat().st_size, load_file(decoded)
+        source, target = Path(folder, "stream.nnc"), Path(folder, "decoded.safetensors")
+        source.write_bytes(data)
+        peer.run("decode", source, target)
+        return same_floats(netpress.Decoder().decode(data), load_file(target))
 
 
-def run(bench: Bench, label: str, qps: Sequence[int], code: Callable[[int], tuple[int, Mapping[str, Any]]]) -> Row:
-    """Encode and judge at some qps, and print the row."""
-    start = time.perf_counter()
-    coded = [code(qp) for qp in qps]
-    seconds = time.perf_counter() - start
-    row = Row(label, [(size, *bench.judge(state)) for size, state in coded], seconds)
-    points = "  ".join(f"{n} {kl:.4f} ({other:.4f}) {accuracy:.2f}" for n, kl, other, accuracy in row.points)
-    print(f"{label:44} {seconds:5.1f} s | {points}", flush=True)
-    return row
+class Bench:
+    """One task."""
 
+    def __init__(self, name: str, data: Path, *, quick: bool) -> None:
+        self.name, self.quick = name, quick
+        self.start = time.perf_counter()
+        limit = TASKS[name]
+        scouted = 4 if name == "charlm-lstm" else SCOUT_SAMPLES
+        self.judge = Judge(name, data, scouted if quick else limit)
+        self.scout = Judge(name, data, scouted)
+        self.task, self.module = self.judge.task, self.judge.module
 
-def calibrated(bench: Bench, calibration: netpress.Calibration, fold: bool, finer: int | None, **options: Any) -> Any:
-    """Return a function from qp to the stream's size and its decoded state."""
+    def say(self, text: str) -> None:
+        """Print a line with the time."""
+        print(f"[{self.name} {time.perf_counter() - self.start:6.0f} s] {text}", flush=True)
 
-    def code(qp: int) -> tuple[int, Mapping[str, Any]]:
-        quantized = netpress.quantize_model(bench.module, calibration, qp=qp, **options)
-        data = netpress.encode(
-            bench.module,
-            quantized=quantized,
-            use_dq=options.get("use_dq", True),
-            nonweight_qp=-75 if finer is None else qp - finer,
-            fold_batch_norm=fold,
+    def point(self, row: Row, qp: int) -> tuple[dict[str, Any], bytes]:
+        """Encode, decode and measure at one qp."""
+        start = time.perf_counter()
+        data = row.encode(qp)
+        seconds = time.perf_counter() - start
+        state = row.decode(data)
+        scores, metric = self.judge.measure(state)
+        error = float(scores.samples.std(ddof=1) / math.sqrt(len(scores.samples)))
+        found = {"qp": qp, "bytes": len(data), "divergence": scores.value, "standard_error": error}
+        return {**found, "metric": metric, "seconds": seconds}, data
+
+    def row(self, row: Row, count: int) -> dict[str, Any]:
+        """Measure one encoder at its qps."""
+        qps = choose_qps(row, self.scout, count)
+        points, streams = zip(*(self.point(row, qp) for qp in qps), strict=True)
+        measured: dict[str, Any] = {"codec": row.codec, "label": row.label, "points": list(points)}
+        if peer.available() and row.label in CHECKED:
+            measured["decoded_alike"] = decoded_alike(streams[len(streams) // 2])
+        text = "  ".join(f"{p['qp']}: {p['bytes']} {p['divergence']:.4f} {p['metric']:.2f}" for p in points)
+        self.say(f"{row.codec}, {row.label} | {text}")
+        return measured
+
+    def run(self) -> dict[str, Any]:
+        """Return everything about the task."""
+        baseline = self.task.scores(self.module).value
+        self.say(f"float: {baseline:.4g} {self.task.unit}")
+        start = time.perf_counter()
+        calibration = netpress.calibrate(
+            self.module, self.task.batches("calibration"), forward=self.task.output, outputs=self.task.outputs
         )
-        return len(data), netpress.decode(data)
+        seconds = time.perf_counter() - start
+        rows = NNCodecRows(self.module).rows() if peer.available() else []
+        rows += netpress_rows(self.module, calibration)
+        state = self.module.state_dict().values()
+        samples = sum(len(output) for output in self.judge.outputs)
+        return {
+            "metric": self.task.metric,
+            "unit": self.task.unit,
+            "direction": self.task.direction,
+            "baseline": baseline,
+            "tolerance": 0.5 if self.task.unit == "%" else 0.005 * abs(baseline),
+            "float_bytes": 4 * sum(value.numel() for value in state if value.is_floating_point()),
+            "evaluation_samples": samples,
+            "calibration_samples": calibration.samples,
+            "calibration_seconds": seconds,
+            "rows": [self.row(row, 3 if self.quick else 5) for row in rows],
+            "seconds": time.perf_counter() - self.start,
+        }
 
-    return code
+
+def plot(name: str, result: dict[str, Any], path: Path) -> None:
+    """Draw divergence against bytes on logarithmic axes."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    mpl.rcParams["svg.hashsalt"] = "netpress"
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(7, 4.5), constrained_layout=True)
+    for row in result["rows"]:
+        points = sorted((p["bytes"] / 1000, p["divergence"]) for p in row["points"])
+        style = "--" if row["codec"] == "NNCodec" else "-"
+        axes.plot(*zip(*points, strict=True), f"o{style}", markersize=3, label=f"{row['codec']}: {row['label']}")
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlabel("kilobytes")
+    axes.set_ylabel("divergence of the outputs, nats")
+    axes.set_title(name)
+    axes.grid(alpha=0.3, which="both")
+    axes.legend(fontsize=6)
+    figure.savefig(path, metadata={"Date": None})
+    pyplot.close(figure)
 
 
 def main() -> None:
-    """Print all rows and what they save."""
+    """Measure the tasks that are asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--depth", type=int, default=20)
-    parser.add_argument("--samples", type=int, default=1024)
-    parser.add_argument("--only", nargs="*", default=["*"])
+    parser.add_argument("--data", type=Path, default=peer.SHARED / "corpus", help="folder laid out like the corpus")
+    parser.add_argument("--task", action="append", choices=list(TASKS), help="only this task; can be repeated")
+    parser.add_argument("--quick", action="store_true", help="few samples and qps")
+    parser.add_argument("--threads", type=int, default=0, help="of torch; 0 for its own choice")
+    parser.add_argument("--out", type=Path, default=Path("docs/results/quality.json"))
     arguments = parser.parse_args()
-    shared = Path(os.environ["NETPRESS_SHARED"])
-    bench = Bench(shared / "corpus" / "cifar10-resnet", arguments.depth, arguments.samples)
-    start = time.perf_counter()
-    calibration = netpress.calibrate(bench.module, bench.calibration)
-    print(f"calibration: {time.perf_counter() - start:.1f} s")
-
-    def plain(qp: int) -> tuple[int, Mapping[str, Any]]:
-        data = netpress.encode(bench.module, qp=qp)
-        return len(data), netpress.decode(data)
-
-    def of(**options: Any) -> Any:
-        fold, finer = options.pop("fold", False), options.pop("finer", None)
-        return calibrated(bench, calibration, fold, finer, **options)
-
-    fine, coarse = (-22, -20, -18, -16), (-20, -18, -16, -14)
-    simple = {"allocation": 0, "lambda_scale": 0}
-    rows: list[tuple[str, Sequence[int], Any]] = [
-        ("netpress, no data", (-27, -25, -23), plain),
-        ("uniform + feedback", coarse, of(use_dq=False, **simple)),
-        ("trellis + feedback", fine, of(**simple)),
-        ("uniform + feedback, steps", coarse, of(use_dq=False)),
-        ("trellis + feedback, steps", fine, of(lambda_scale=0)),
-        ("trellis + feedback, steps, rate", fine, of()),
-        ("trellis + feedback, steps, rate, rows", fine, of(row_importance=True)),
-        ("steps, rate, batch norms folded", fine, of(fold=True)),
-        ("steps, rate, folded, vectors 18 qps finer", fine, of(fold=True, finer=18)),
-    ]
-    python = os.environ.get("NETPRESS_PEER")
-    if python is not None:
-        rows[:0] = [
-            ("NNCodec", (-28, -26, -24, -22), lambda qp: peer(bench, shared, python, qp, ())),
-            ("NNCodec, opt_qp", (-34, -32, -30, -28), lambda qp: peer(bench, shared, python, qp, ["--opt-qp"])),
-        ]
-    wanted = [r for r in rows if any(fnmatch.fnmatch(r[0], pattern) for pattern in arguments.only)]
-    done = [run(bench, *row) for row in wanted]
-    rivals = [row for row in done if row.label.startswith("NNCodec")]
-    print("\nbytes at a divergence of " + ", ".join(map(str, TARGETS)) + " (saved against NNCodec's best)")
-    for row in done:
-        cells = []
-        for target in TARGETS:
-            size = row.bytes_at(target)
-            best = min((r.bytes_at(target) for r in rivals if r.bytes_at(target) > 0), default=float("nan"))
-            cells.append(f"{size:7.0f} ({100 * (1 - size / best):5.1f} %)")
-        print(f"{row.label:44} " + "  ".join(cells))
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    tasks = json.loads(arguments.out.read_text())["tasks"] if arguments.out.exists() else {}
+    for name in arguments.task or TASKS:
+        tasks[name] = {
+            **Bench(name, arguments.data, quick=arguments.quick).run(),
+            "about": {
+                "netpress": netpress.__version__,
+                "torch": torch.__version__,
+                "python": platform.python_version(),
+                "machine": platform.machine(),
+                "quick": arguments.quick,
+                "threads": torch.get_num_threads(),
+            },
+        }
+        ordered = {task: tasks[task] for task in TASKS if task in tasks}
+        arguments.out.write_text(json.dumps({"tasks": ordered}, indent=1) + "\n")
+        plot(name, tasks[name], arguments.out.with_name(f"{arguments.out.stem}-{name}.svg"))
+        print("\n".join(task_table(tasks[name])), flush=True)
+    print("\n".join(summary_table({name: tasks[name] for name in arguments.task or TASKS})))
 
 
 if __name__ == "__main__":

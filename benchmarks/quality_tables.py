@@ -1,0 +1,128 @@
+"""What benchmarks/quality.py measured, compared: bytes at equal divergence, the transparent point, and tables of both.
+
+Works on the content of quality.json alone. NNCodec's best is the least bytes of all its settings, netpress's best the
+least of its rows; between points, bytes are interpolated on logarithms of bytes and divergence.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+TARGETS = (0.02, 0.05)
+CODECS = ("NNCodec", "netpress")
+UNIFORM, TRELLIS = "uniform + feedback, steps, folded", "trellis + feedback, steps, rate, folded"
+
+Row = dict[str, Any]
+
+
+def bytes_at(row: Row, divergence: float) -> float:
+    """Return the bytes of a row at a divergence; NaN outside of its points."""
+    ordered = sorted((p["divergence"], p["bytes"]) for p in row["points"])
+    if len(ordered) < 2 or not 0 < ordered[0][0] <= divergence <= ordered[-1][0]:
+        return math.nan
+    x, y = np.log(ordered).T
+    return float(np.exp(np.interp(np.log(divergence), x, y)))
+
+
+def transparent_bytes(row: Row, result: dict[str, Any]) -> tuple[float, bool]:
+    """Return the bytes where the metric falls below the tolerance, and whether that is only a bound.
+
+    From the largest stream to the smallest, the loss counts as its largest value so far. Where the smallest stream
+    still is within the tolerance, the bytes are its own, an upper bound; where the largest is not, they are NaN.
+    """
+    sign = 1 if result["direction"] == "max" else -1
+    points = sorted(row["points"], key=lambda p: -p["bytes"])
+    losses = np.maximum.accumulate([sign * (result["baseline"] - p["metric"]) for p in points])
+    sizes = np.log([p["bytes"] for p in points])
+    over = np.flatnonzero(losses > result["tolerance"])
+    if not len(over):
+        return float(np.exp(sizes[-1])), True
+    i = int(over[0])
+    if i == 0:
+        return math.nan, True
+    share = (result["tolerance"] - losses[i - 1]) / (losses[i] - losses[i - 1])
+    return float(np.exp(sizes[i - 1] + share * (sizes[i] - sizes[i - 1]))), False
+
+
+def rows_of(result: dict[str, Any], codec: str) -> list[Row]:
+    """Return the rows of one codec."""
+    return [row for row in result["rows"] if row["codec"] == codec]
+
+
+def best(rows: Iterable[Row], measure: Callable[[Row], float]) -> float:
+    """Return the least bytes of some rows; NaN if none has any."""
+    return min((size for size in map(measure, rows) if size > 0), default=math.nan)
+
+
+def best_at(result: dict[str, Any], codec: str, divergence: float) -> float:
+    """Return the least bytes of one codec at a divergence."""
+    return best(rows_of(result, codec), lambda row: bytes_at(row, divergence))
+
+
+def best_transparent(result: dict[str, Any], codec: str) -> tuple[float, bool]:
+    """Return the least bytes of one codec within the tolerance, and whether that is only a bound."""
+    found = [transparent_bytes(row, result) for row in rows_of(result, codec)]
+    return min((pair for pair in found if pair[0] > 0), default=(math.nan, True))
+
+
+def trellis_saving(result: dict[str, Any], divergence: float) -> float:
+    """Return by how much the trellis with its rate changes the bytes of uniform quantisation, all else equal."""
+    rows = {row["label"]: row for row in rows_of(result, "netpress")}
+    return bytes_at(rows[TRELLIS], divergence) / bytes_at(rows[UNIFORM], divergence) - 1
+
+
+def mean_change(changes: Iterable[float]) -> float:
+    """Return the geometric mean of relative changes, without those that are NaN."""
+    logarithms = [math.log1p(change) for change in changes if not math.isnan(change)]
+    return math.expm1(sum(logarithms) / len(logarithms)) if logarithms else math.nan
+
+
+def _percent(change: float) -> str:
+    return "-" if math.isnan(change) else f"{100 * change:+.1f} %"
+
+
+def _count(size: float) -> str:
+    return "-" if math.isnan(size) else f"{size:,.0f}"
+
+
+def summary_table(tasks: dict[str, Any]) -> list[str]:
+    """Lines of the table over all tasks: netpress's best against NNCodec's best."""
+    heads = [f"at {t}" for t in TARGETS] + ["transparent"] + [f"trellis / uniform at {t}" for t in TARGETS]
+    lines = ["| task | " + " | ".join(heads) + " |", "|---|" + "---:|" * len(heads)]
+    columns: list[list[float]] = [[] for _ in heads]
+    for name, result in tasks.items():
+        changes = [best_at(result, "netpress", t) / best_at(result, "NNCodec", t) - 1 for t in TARGETS]
+        (ours, ours_bound), (theirs, theirs_bound) = (best_transparent(result, c) for c in ("netpress", "NNCodec"))
+        changes.append(ours / theirs - 1)
+        changes += [trellis_saving(result, t) for t in TARGETS]
+        cells = [_percent(change) for change in changes]
+        if ours_bound or theirs_bound:
+            cells[len(TARGETS)] += " (bound)"
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+        for column, change in zip(columns, changes, strict=True):
+            column.append(change)
+    lines.append("| geometric mean | " + " | ".join(_percent(mean_change(column)) for column in columns) + " |")
+    return lines
+
+
+def task_table(result: dict[str, Any]) -> list[str]:
+    """Lines of the table of one task: bytes and what they are against NNCodec's best."""
+    heads = [f"bytes at {t} | against NNCodec" for t in TARGETS]
+    lines = ["| encoder | " + " | ".join(heads) + " | transparent | qps | divergences | seconds |"]
+    lines.append("|---|" + "---:|---:|" * len(TARGETS) + "---:|---:|---:|---:|")
+    for row in result["rows"]:
+        cells = []
+        for target in TARGETS:
+            size = bytes_at(row, target)
+            cells += [_count(size), _percent(size / best_at(result, "NNCodec", target) - 1)]
+        size, is_bound = transparent_bytes(row, result)
+        cells.append(("at most " if is_bound and not math.isnan(size) else "") + _count(size))
+        qps, found = ([p[key] for p in row["points"]] for key in ("qp", "divergence"))
+        cells += [f"{min(qps)} to {max(qps)}", f"{min(found):.3f} to {max(found):.3f}"]
+        cells.append(f"{np.mean([p['seconds'] for p in row['points']]):.1f}")
+        lines.append(f"| {row['codec']}: {row['label']} | " + " | ".join(cells) + " |")
+    return lines
