@@ -24,10 +24,12 @@ from netpress.task import Scores, Task, scores_of
 __all__ = ["CompressionResult", "Trial", "compress"]
 
 _LOG = logging.getLogger(__name__)
+# For qp density 2; see _at_density.
 _COARSEST, _FINEST = 8, -48
 _FIRST = {True: -20, False: -26}
 _STRIDE = 4
 _NONWEIGHT_OFFSET = 14
+_FINEST_NONWEIGHT = -75
 
 
 @dataclasses.dataclass(frozen=True)
@@ -242,7 +244,8 @@ class _Coder:
 
     def encode(self, qp: int) -> bytes:
         """Return the stream at a qp: that of a weight of average sensitivity, or of spread 1."""
-        nonweight = max(qp - _NONWEIGHT_OFFSET, -75)
+        density = self.config.qp_density
+        nonweight = max(qp - _at_density(_NONWEIGHT_OFFSET, density), _at_density(_FINEST_NONWEIGHT, density))
         if self.calibration is None:
             return self._data_free(qp, nonweight)
         from netpress.calibration.quantizer import quantize_model
@@ -299,6 +302,8 @@ class _Search:
         progress: Progress | None,
     ) -> None:
         self.coder, self.task, self.budget, self.progress = coder, task, budget, progress
+        density = coder.config.qp_density
+        self.finest, self.coarsest = _at_density(_FINEST, density), _at_density(_COARSEST, density)
         self.sign = 1.0 if task.direction == "max" else -1.0
         self.trials: dict[int, tuple[Trial, bytes]] = {}
         from statistics import NormalDist  # takes long to load
@@ -373,10 +378,11 @@ class _Search:
     def _bracket(self) -> tuple[int | None, int | None]:
         """Return a qp that keeps the promise and one that does not, as far as there are such."""
         coarser = 1 if self.max_bytes is None else -1  # towards breaking the promise
-        qp = _FIRST[self.coder.calibration is not None]
+        density = self.coder.config.qp_density
+        qp = _at_density(_FIRST[self.coder.calibration is not None], density)
         good: int | None = None
         bad: int | None = None
-        stride = _STRIDE
+        stride = _at_density(_STRIDE, density)
         while self.budget.is_left():
             if self.try_qp(qp).kept:
                 good = qp
@@ -388,7 +394,7 @@ class _Search:
                 if good is not None:
                     break
                 nxt = qp - coarser * stride
-            nxt = min(max(nxt, _FINEST), _COARSEST)
+            nxt = min(max(nxt, self.finest), self.coarsest)
             if nxt in self.trials:
                 break
             qp, stride = nxt, stride * 2 if len(self.trials) > 2 else stride
@@ -401,7 +407,7 @@ class _Search:
             if good is None or not self.budget.is_left():
                 return
             qp = good + coarser * offset
-            if _FINEST <= qp <= _COARSEST:
+            if self.finest <= qp <= self.coarsest:
                 self.try_qp(qp)
 
     def _chosen(self) -> CompressionResult:
@@ -435,6 +441,11 @@ class _Search:
         trial = Trial(qp, len(data), scores.value, drop, 0.0, False, 0.0)
         self.trials[qp] = trial, data
         return trial, data
+
+
+def _at_density(qp: int, qp_density: int) -> int:
+    """Return the qp of another density for a qp of density 2: as many octaves of the step."""
+    return round(qp * 2.0 ** (qp_density - 2))
 
 
 def _limit(max_drop: float | str, baseline: float) -> float:

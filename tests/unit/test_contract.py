@@ -59,6 +59,19 @@ def test_best_metric_under_a_size() -> None:
     assert min(trial.qp for trial in result.curve if trial.kept) - max(trial.qp for trial in finer) == 1
 
 
+def test_other_densities_reach_the_same_steps() -> None:
+    usual, coarse, fine = (
+        compress(MODEL, evaluate=errors, max_drop=1e-5, direction="min", confidence=0.5, qp_density=density)
+        for density in (2, 0, 4)
+    )
+    assert usual.met
+    assert coarse.met
+    assert fine.met
+    # Finer qps come closer to the promise; a density of 0 has only every fourth.
+    assert 0.97 * len(usual.data) <= len(fine.data) <= 1.01 * len(usual.data)
+    assert len(usual.data) <= len(coarse.data) <= 1.35 * len(usual.data)
+
+
 def test_promise_that_cannot_be_kept() -> None:
     result = compress(MODEL, evaluate=lambda model: 1.0 if model["w"] is WEIGHT else 0.0, max_drop=0.1, budget=5)
     assert not result.met
