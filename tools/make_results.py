@@ -217,6 +217,60 @@ def smallest_stream(model: dict[str, Any], metric: float) -> int | None:
     return min((size for found, size in streams if sign * found >= sign * metric), default=None)
 
 
+def quality_page() -> str:
+    """docs/results/quality.md: bytes at equal quality, task by task."""
+    tables = from_benchmark("quality_tables")
+    tasks = load("quality")["tasks"]
+    if not all(row.get("decoded_alike", True) for result in tasks.values() for row in result["rows"]):
+        raise SystemExit("NNCodec and netpress decode a stream of quality.json to different floats")
+    checked = sum("decoded_alike" in row for result in tasks.values() for row in result["rows"])
+    lines = [
+        "# Bytes at equal quality",
+        "",
+        "Written by `tools/make_results.py` from quality.json, which `python benchmarks/quality.py --threads 1` makes.",
+        "",
+        "*Divergence*: mean Kullback-Leibler divergence, in nats, of the outputs from those of the float network, on",
+        "evaluation samples that calibration has not seen; no labels are used. Bytes at a divergence are interpolated",
+        "between the points of a row, on logarithms. *Transparent*: bytes at which the metric has become worse by 0.5",
+        "points (percent), or by 0.5 % of the float metric where it has another unit. On so few samples one row's",
+        "transparent point is uncertain by some percent; the divergence is the steadier measure.",
+        "",
+        "NNCodec 2.1.3 with dependent quantisation; its best is the least of all its rows, netpress's the least of its",
+        "rows. *Folded*: batch norms folded where the network has any, and vectors coded 14 qps finer than weights, as",
+        "`netpress.compress` does it; this holds for the row without data too, while the other rows of netpress have",
+        "vectors at qp -75. *Steps*: layers get steps by their sensitivity. *Rate*: the rate joins the trellis search.",
+        "Feedback, trellis, steps and rate are the defaults of `quantize_model`. Negative numbers are bytes saved.",
+        "",
+        f"NNCodec decoded {checked} of these streams, of both codecs, to the same floats as netpress.",
+        "",
+        "## All tasks",
+        "",
+        "netpress's best against NNCodec's best; and the trellis with its rate against uniform quantisation, all else",
+        "being equal (feedback, steps, folded).",
+        "",
+        *tables.summary_table(tasks),
+    ]
+    for name, result in tasks.items():
+        unit = f" {result['unit']}" if result["unit"] else ""
+        errors = [p["standard_error"] / p["divergence"] for row in result["rows"] for p in row["points"]]
+        lines += [
+            "",
+            f"## {name}",
+            "",
+            f"{result['metric']}, float: {result['baseline']:.4g}{unit}; {result['float_bytes']:,} bytes of floats; "
+            f"{result['evaluation_samples']} evaluation",
+            f"samples, {result['calibration_samples']} for calibration, "
+            f"which took {result['calibration_seconds']:.1f} s. "
+            f"Standard error of a divergence: {100 * sorted(errors)[len(errors) // 2]:.0f} %",
+            "of it in the middle of all points. Seconds are those of quantising and encoding one stream.",
+            "",
+            *tables.task_table(result),
+            "",
+            f"![divergence against bytes](quality-{name}.svg)",
+        ]
+    return "\n".join(lines) + "\n"
+
+
 def speed_lines() -> list[str]:
     """The table of benchmarks/speed.py."""
     table = from_benchmark("speed").table(load("speed"))
@@ -237,6 +291,8 @@ def main() -> None:
     pages = {readme: filled, RESULTS / "README.md": results_page()}
     if (RESULTS / "chain.json").exists():
         pages[RESULTS / "chain.md"] = chain_page()
+    if (RESULTS / "quality.json").exists():
+        pages[RESULTS / "quality.md"] = quality_page()
     for path, content in pages.items():
         if "--check" in sys.argv[1:]:
             if path.read_text(encoding="utf-8") != content:
