@@ -1,5 +1,6 @@
 """Every stream of attacks/ ends in its named error, in bounded memory and time."""
 
+import os
 import time
 from pathlib import Path
 
@@ -35,7 +36,8 @@ def test_attack(attack: Attack) -> None:
         netpress.decode(data)
     used = time.process_time() - start
     assert type(caught.value) is attack.error, caught.value
-    assert resident("VmHWM") - before < MEMORY
+    if "asan" not in os.environ.get("LD_PRELOAD", ""):  # whose notes on large areas are resident at once
+        assert resident("VmHWM") - before < MEMORY
     assert used < SECONDS
     if isinstance(caught.value, (netpress.InvalidBitstream, netpress.LimitExceeded)):
         assert caught.value.unit is not None or caught.value.offset is not None or "record" in str(caught.value)
