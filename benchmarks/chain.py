@@ -68,7 +68,7 @@ PLANS = {
         (3e-4, 1e-5),
         batch_norm="frozen",
         distillation=1.0,
-        limit=300,
+        limit=272,
         nncodec_bits=2,
     ),
 }
@@ -77,8 +77,10 @@ PLANS = {
 class Bench:
     """One model: its network, its task, and what has been found about it."""
 
-    def __init__(self, name: str, data: Path, *, quick: bool) -> None:
+    def __init__(self, name: str, data: Path, *, quick: bool, low_rank: bool) -> None:
         self.name, self.plan, self.quick = name, PLANS[name], quick
+        if not low_rank:
+            self.plan = dataclasses.replace(self.plan, working_points=())
         limit = 100 if quick else self.plan.limit
         self.task: Task = evaluate.load(self.plan.task, data=data, **({} if limit is None else {"limit": limit}))
         self.network = self.task.model() if self.task.model is not None else None
@@ -169,7 +171,7 @@ class Bench:
         """Return everything about the model."""
         baseline = self.task.scores(self.network).value
         self.say(f"float: {baseline:.4g} {self.task.unit}, {self.float_bytes} bytes")
-        points = self.plan.working_points[1:2] if self.quick else self.plan.working_points
+        points = self.plan.working_points[-2:-1] if self.quick else self.plan.working_points
         rows, candidates = [], []
         for kept in points:
             row, candidate = self.low_rank(kept)
@@ -192,13 +194,16 @@ class Bench:
             "limit": self.plan.limit,
             "low_rank": rows,
             "clusters": {
-                "original": [self.clusters(original, b) for b in bits],
-                "low rank": [self.clusters(candidates[0], b) for b in bits],
+                name: [self.clusters(candidate, b) for b in bits]
+                for name, candidate in zip(("original", "low rank"), [original, *candidates], strict=False)
             },
             "netpress": {
                 "original": self.all_tools(original, qps, folding),
                 "original, clusters by rate": [self.by_rate(original, rate) for rate in rates],
-                f"low rank {rows[0]['wanted']:g}, clusters by rate": [self.by_rate(candidates[0], r) for r in rates],
+                **{
+                    f"low rank {row['wanted']:g}, clusters by rate": [self.by_rate(c, r) for r in rates]
+                    for row, c in list(zip(rows, candidates, strict=True))[:1]
+                },
                 **{
                     f"low rank {row['wanted']:g}": self.all_tools(c, qps, folding)
                     for row, c in zip(rows, candidates, strict=True)
@@ -257,7 +262,7 @@ def plot(result: dict[str, Any], path: Path) -> None:
         points = sorted((row[key] / whole, row["metric"]) for row in rows if row[key])
         axes.plot(*zip(*points, strict=True), style, label=label, markersize=4, linewidth=1.2)
 
-    for source, mark in (("original", "o"), ("low rank", "s")):
+    for source, mark in zip(result["clusters"], "os", strict=False):
         line(result["clusters"][source], "fixed_length_bytes", f"clusters, {source}: equal lengths", f"C7{mark}:")
         line(result["clusters"][source], "static_bytes", f"clusters, {source}: static coder", f"C1{mark}--")
         line(result["clusters"][source], "coded_bytes", f"clusters, {source}: netpress", f"C0{mark}--")
@@ -285,6 +290,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=peer.SHARED / "corpus", help="folder laid out like the corpus")
     parser.add_argument("--model", action="append", choices=list(PLANS), help="only this model; can be repeated")
     parser.add_argument("--quick", action="store_true", help="one working point, one epoch, few samples")
+    parser.add_argument("--no-low-rank", action="store_true", help="leave the decomposition out, which needs training")
     parser.add_argument("--threads", type=int, default=0, help="of torch; 0 for its own choice")
     parser.add_argument("--out", type=Path, default=Path("docs/results/chain.json"))
     arguments = parser.parse_args()
@@ -292,7 +298,7 @@ def main() -> None:
         torch.set_num_threads(arguments.threads)
     models = json.loads(arguments.out.read_text())["models"] if arguments.out.exists() else {}
     for name in arguments.model or PLANS:
-        result = Bench(name, arguments.data, quick=arguments.quick).run()
+        result = Bench(name, arguments.data, quick=arguments.quick, low_rank=not arguments.no_low_rank).run()
         result["savings"] = savings(result)
         models[name] = result
         about = {

@@ -185,7 +185,12 @@ def chain_section(model: dict[str, Any]) -> list[str]:
     ranks = [
         [f"{r['kept']:.1%}", f"{r['before']:.2f}", f"{r['after']:.2f}", str(r["epochs"])] for r in model["low_rank"]
     ]
-    lines += table_lines("| parameters kept | before retraining | after | epochs |", "rrrr", ranks)
+    if ranks:
+        lines += table_lines("| parameters kept | before retraining | after | epochs |", "rrrr", ranks)
+    else:
+        lines += ["", "Low rank was not run on this network."]
+    if model.get("limit"):
+        lines += ["", f"Metrics on {model['limit']} samples."]
     clusters = [
         [source, str(r["bits"]), f"{r['metric']:.2f}"]
         + [share(r[f"{kind}_bytes"]) for kind in ("fixed_length", "static", "nncodec", "coded")]
