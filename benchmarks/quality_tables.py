@@ -20,8 +20,14 @@ Row = dict[str, Any]
 
 
 def bytes_at(row: Row, divergence: float) -> float:
-    """Return the bytes of a row at a divergence; NaN outside of its points."""
-    ordered = sorted((p["divergence"], p["bytes"]) for p in row["points"])
+    """Return the bytes of a row at a divergence; NaN outside of its points.
+
+    Points that another one of the row beats in bytes and divergence are left out.
+    """
+    ordered: list[tuple[float, int]] = []
+    for point in sorted((p["divergence"], p["bytes"]) for p in row["points"]):
+        if not ordered or point[1] < ordered[-1][1]:
+            ordered.append(point)
     if len(ordered) < 2 or not 0 < ordered[0][0] <= divergence <= ordered[-1][0]:
         return math.nan
     x, y = np.log(ordered).T
@@ -46,6 +52,35 @@ def transparent_bytes(row: Row, result: dict[str, Any]) -> tuple[float, bool]:
         return math.nan, True
     share = (result["tolerance"] - losses[i - 1]) / (losses[i] - losses[i - 1])
     return float(np.exp(sizes[i - 1] + share * (sizes[i] - sizes[i - 1]))), False
+
+
+def transparent_divergence(result: dict[str, Any]) -> float:
+    """Return the divergence at which the metric falls below the tolerance, from the points of all rows together.
+
+    Over all points in the order of their divergence, the loss is made to grow (isotonic regression). NaN if it never
+    passes the tolerance.
+    """
+    sign = 1 if result["direction"] == "max" else -1
+    points = sorted((p["divergence"], p["metric"]) for row in result["rows"] for p in row["points"])
+    losses = isotonic([sign * (result["baseline"] - metric) for _, metric in points])
+    over = np.flatnonzero(losses > result["tolerance"])
+    if not len(over) or over[0] == 0:
+        return math.nan
+    i = int(over[0])
+    low, high = (math.log(points[k][0]) for k in (i - 1, i))
+    share = (result["tolerance"] - losses[i - 1]) / (losses[i] - losses[i - 1])
+    return math.exp(low + share * (high - low))
+
+
+def isotonic(values: Iterable[float]) -> Any:
+    """Return the growing sequence that is nearest in squares: neighbours that fall are averaged."""
+    runs: list[list[float]] = []
+    for value in values:
+        runs.append([value, 1])
+        while len(runs) > 1 and runs[-2][0] > runs[-1][0]:
+            (first, count), (second, more) = runs[-2:]
+            runs[-2:] = [[(first * count + second * more) / (count + more), count + more]]
+    return np.concatenate([np.full(int(count), value) for value, count in runs])
 
 
 def rows_of(result: dict[str, Any], codec: str) -> list[Row]:
@@ -91,17 +126,22 @@ def _count(size: float) -> str:
 
 def summary_table(tasks: dict[str, Any]) -> list[str]:
     """Lines of the table over all tasks: netpress's best against NNCodec's best."""
-    heads = [f"at {t}" for t in TARGETS] + ["transparent"] + [f"trellis / uniform at {t}" for t in TARGETS]
+    heads = [f"at {t}" for t in TARGETS] + ["transparent, by divergence", "transparent, by row"]
+    heads += [f"trellis / uniform at {t}" for t in TARGETS]
     lines = ["| task | " + " | ".join(heads) + " |", "|---|" + "---:|" * len(heads)]
     columns: list[list[float]] = [[] for _ in heads]
     for name, result in tasks.items():
         changes = [best_at(result, "netpress", t) / best_at(result, "NNCodec", t) - 1 for t in TARGETS]
+        point = transparent_divergence(result)
+        changes.append(best_at(result, "netpress", point) / best_at(result, "NNCodec", point) - 1)
         (ours, ours_bound), (theirs, theirs_bound) = (best_transparent(result, c) for c in ("netpress", "NNCodec"))
         changes.append(ours / theirs - 1)
         changes += [trellis_saving(result, t) for t in TARGETS]
         cells = [_percent(change) for change in changes]
+        if not math.isnan(point):
+            cells[len(TARGETS)] += f" (at {point:.3f})"
         if ours_bound or theirs_bound:
-            cells[len(TARGETS)] += " (bound)"
+            cells[len(TARGETS) + 1] += " (bound)"
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
         for column, change in zip(columns, changes, strict=True):
             column.append(change)
