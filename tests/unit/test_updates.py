@@ -75,6 +75,16 @@ def test_lazy_base_round_trip(tmp_path: Any) -> None:
         netpress.open(tmp_path / "update.nnc", base={**BASE, "w": BASE["w"] + 1})
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.int64, np.uint8, np.float16])
+def test_scalars_stay_arrays(dtype: Any) -> None:
+    """numpy's arithmetic on arrays without a dimension gives scalars, which frameworks do not take."""
+    old, new = ({"n": np.array(n, dtype)} for n in (3, 7))
+    restored = netpress.decode(netpress.encode(new, base=old, qp=-40), base=old)["n"]
+    assert isinstance(restored, np.ndarray)
+    assert (restored.shape, restored.dtype) == ((), np.dtype(dtype))
+    np.testing.assert_allclose(restored, 7, atol=0.05)
+
+
 def test_equal_models_make_a_tiny_update() -> None:
     update = netpress.encode(BASE, base=BASE)
     assert len(update) < 200

@@ -133,7 +133,7 @@ def _sum(name: str, old: Array, difference: Array) -> Array:
     if _is_integer(old.dtype) != _is_integer(difference.dtype):
         raise BaseMismatch(f"tensor {name!r} is of type {old.dtype} in the base, but {difference.dtype} in the update")
     if _is_integer(old.dtype):
-        return (old.astype(np.int64) + difference).astype(old.dtype)
+        return np.asarray(old.astype(np.int64) + difference).astype(old.dtype)
     with np.errstate(over="ignore"):
-        total: Array = old.astype(np.float32) + difference
+        total: Array = np.asarray(old.astype(np.float32) + difference)  # the sum of arrays without a dimension is none
     return total.astype(old.dtype)
