@@ -84,7 +84,11 @@ def command_section(name: str, command: Any) -> str:
 def reference() -> str:
     """Return docs/reference.md."""
     group: Any = typer.main.get_command(app)
-    verbs = [command_section(name, command) for name, command in group.commands.items()]
+    verbs = []
+    for name, command in group.commands.items():
+        parts = getattr(command, "commands", None)  # of a verb that has verbs of its own
+        named = [(name, command)] if parts is None else [(f"{name} {part}", parts[part]) for part in parts]
+        verbs += [command_section(*entry) for entry in named]
     exits = "Exit codes: 0 done, 1 bad input (one line on standard error says what), 2 wrong usage, 130 interrupted."
     parts = [HEAD, "## EncodeConfig", "", field_table(netpress.EncodeConfig), ""]
     parts += ["## Task", "", field_table(netpress.Task), "", "## Stages of recipes", "", stage_sections(), ""]

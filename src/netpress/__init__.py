@@ -15,6 +15,7 @@ from netpress.bitstream.reader import NetpressWarning
 from netpress.calibration.collect import calibrate
 from netpress.calibration.quantizer import quantize_model
 from netpress.calibration.statistics import Calibration, LayerStatistics
+from netpress.chain import ChainLink, UpdateChain
 from netpress.config import EncodeConfig
 from netpress.contract import CompressionResult, Trial, compress
 from netpress.decoder import Decoder
@@ -40,6 +41,7 @@ __all__ = [
     "BaseMismatch",
     "Block",
     "Calibration",
+    "ChainLink",
     "CompressionResult",
     "DecodeLimits",
     "Decoder",
@@ -63,6 +65,7 @@ __all__ = [
     "TensorInfo",
     "Trial",
     "UnsupportedBitstream",
+    "UpdateChain",
     "__version__",
     "calibrate",
     "compress",

@@ -13,7 +13,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 import netpress
-from netpress.cli import compress, decode, demo, encode, info, verify
+from netpress.cli import chain, compress, decode, demo, encode, info, verify
 
 __all__ = ["app", "main"]
 
@@ -25,6 +25,7 @@ app = typer.Typer(
 )
 for _verb in (encode.encode, compress.compress, decode.decode, info.info, verify.verify, demo.demo):
     app.command()(_verb)
+app.add_typer(chain.app, name="chain")
 
 
 def _print_version(wanted: bool) -> None:
