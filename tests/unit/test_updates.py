@@ -85,6 +85,20 @@ def test_scalars_stay_arrays(dtype: Any) -> None:
     np.testing.assert_allclose(restored, 7, atol=0.05)
 
 
+@pytest.mark.parametrize("new", [0.0, 1.0, 7.0, -0.3])
+@pytest.mark.parametrize("old", ["values", "constant"])
+def test_a_tensor_that_becomes_constant(new: float, old: str) -> None:
+    """The step of a constant is about the constant itself, that of a zero is 1: too coarse for the way there."""
+    values = GENERATOR.normal(0.2, 0.3, 64).astype(np.float32) if old == "values" else np.full(64, 3, np.float32)
+    base, model = {"a": values, "b": values[:1]}, {"a": np.full(64, new, np.float32), "b": np.array([new], np.float32)}
+    update = netpress.encode(model, base=base)
+    restored = netpress.decode(update, base=base)
+    for name, value in model.items():
+        np.testing.assert_allclose(restored[name], value, rtol=1e-6)
+    # What was coded to that precision is not coded again.
+    assert len(netpress.encode(model, base=restored)) <= 60 < len(update)
+
+
 def test_equal_models_make_a_tiny_update() -> None:
     update = netpress.encode(BASE, base=BASE)
     assert len(update) < 200

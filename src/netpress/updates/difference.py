@@ -17,6 +17,7 @@ from netpress.record import Record
 __all__ = ["apply_difference", "fingerprint", "make_difference", "read_model"]
 
 Array = npt.NDArray[Any]
+_CONSTANT_PRECISION = 2e-6  # twice the relative error of a coded constant
 
 
 def read_model(source: Source) -> dict[str, Array]:
@@ -47,8 +48,9 @@ class Difference:
 def make_difference(new: Source, base: Mapping[str, Array]) -> Difference:
     """Subtract a base from a model, tensor by tensor.
 
-    A float tensor's difference is taken in float32. An integer tensor's is exact; where it leaves 32 bits, and for
-    tensors that the base does not have in this shape and kind of type, the new value is coded instead.
+    A float tensor's difference is taken in float32. An integer tensor's is exact; where it leaves 32 bits, for tensors
+    whose values become all the same, and for tensors that the base does not have in this shape and kind of type, the
+    new value is coded instead.
 
     Args:
         new: the model.
@@ -80,6 +82,8 @@ def _difference(value: Array, old: Array) -> Array | None:
     if value.shape != old.shape or value.dtype != old.dtype:
         return None
     if not _is_integer(value.dtype):
+        if _becomes_constant(value, old):
+            return None
         with np.errstate(over="ignore", invalid="ignore"):
             difference: Array = value.astype(np.float32) - old.astype(np.float32)
         return difference if np.isfinite(difference).all() else None
@@ -89,6 +93,14 @@ def _difference(value: Array, old: Array) -> Array | None:
     # int64 differences may wrap; the sum then wraps back, but only if the difference itself is exact in 32 bits.
     fits = int(wide.min()) >= -(2**31) and int(wide.max()) < 2**31
     return wide.astype(np.int32) if fits else None
+
+
+def _becomes_constant(value: Array, old: Array) -> bool:
+    """Whether all new values are one and the old ones are not: the step suits that value, not the way there."""
+    if not value.size or not np.all(value == value.reshape(-1)[0]):
+        return False
+    constant = np.float64(value.reshape(-1)[0])
+    return not np.allclose(old.astype(np.float64), constant, rtol=_CONSTANT_PRECISION, atol=0)
 
 
 def apply_difference(
