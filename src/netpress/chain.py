@@ -233,6 +233,23 @@ class UpdateChain:
             return self._read(link)
         return encode(self._decoded(position), self._config(options))
 
+    def save(self, path: str | os.PathLike[str], version: int = -1, **options: Any) -> int:
+        """Write a version as a stream of its own into a file, which appears complete or not at all.
+
+        Args:
+            path: the file.
+            version, **options: as for :meth:`export`.
+
+        Returns:
+            The number of bytes written.
+
+        Raises:
+            As :meth:`export`; OSError: the file cannot be written.
+        """
+        data = self.export(version, **options)
+        write_file(Path(path), data)
+        return len(data)
+
     def update(self, version: int = -1) -> bytes:
         """Return the stored stream of a version, for :meth:`apply` of another chain.
 

@@ -186,7 +186,7 @@ def export(
         check_output(target, force=force, inputs=[str(path) for path in Path(chain).glob("*")])
         opened = netpress.UpdateChain.open(chain, limits=parse_limits(limit))
         if is_stream:
-            Path(target).write_bytes(opened.export(version))
+            opened.save(target, version)
         else:
             save_tensors(opened.load(version), target)
         size = Path(target).stat().st_size
