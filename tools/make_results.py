@@ -237,9 +237,9 @@ def quality_page() -> str:
         "*Divergence*: mean Kullback-Leibler divergence, in nats, of the outputs from those of the float network, on",
         "evaluation samples that calibration has not seen; no labels are used. Bytes at a divergence are interpolated",
         "between the points of a row, on logarithms. *Transparent*: bytes at which the metric has become worse by 0.5",
-        "points (percent), or by 0.5 % of the float metric where it has another unit. *By row*: where the metric of each",
-        "row first does, which on so few samples is uncertain by a tenth of the bytes and more. *By divergence*: at the",
-        "divergence where the loss of all points together, made to grow by isotonic regression, passes the limit.",
+        "points (percent), or by 0.5 % of the float metric where it has another unit. *By row*: where the metric of",
+        "each row first does, which on so few samples is uncertain by a tenth of the bytes and more. *By divergence*: at",
+        "the divergence where the loss of all points together, made to grow by isotonic regression, passes the limit.",
         "",
         "NNCodec 2.1.3 with dependent quantisation; its best is the least of all its rows, netpress's the least of its",
         "rows. *Folded*: batch norms folded where the network has any, and vectors coded 14 qps finer than weights, as",
@@ -268,7 +268,8 @@ def quality_page() -> str:
             f"samples, {result['calibration_samples']} for calibration, "
             f"which took {result['calibration_seconds']:.1f} s. "
             f"Standard error of a divergence: {100 * sorted(errors)[len(errors) // 2]:.0f} % of it",
-            "in the middle of all points. Seconds are those of quantising and encoding one stream, on a shared machine.",
+            "in the middle of all points. Seconds are those of quantising and encoding one stream, on a shared",
+            "machine.",
             "",
             *tables.task_table(result),
             "",
