@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import zstandard
 from peer import SHARED, available, run
 from safetensors.numpy import load_file
 
@@ -76,6 +75,8 @@ ZSTD_LEVEL = 19
 
 def lossless(model: Path) -> dict[str, int]:
     """Bytes of one model without loss."""
+    import zstandard
+
     compressor = zstandard.ZstdCompressor(level=ZSTD_LEVEL)
     planes = [
         np.ascontiguousarray(value).view(np.uint8).reshape(-1, value.itemsize).T.tobytes()
