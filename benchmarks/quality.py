@@ -53,7 +53,6 @@ SCOUT_SAMPLES = 100
 FOLDED_NONWEIGHT_QP = -50
 # Vectors are coded this much finer than weights, as netpress.compress does it.
 NONWEIGHT_OFFSET = 14
-MULTIPLIED = ", batch norms multiplied in"
 CHECKED = ("dependent quantisation", TRELLIS)
 
 State = Mapping[str, Any]
@@ -130,7 +129,7 @@ class Row:
     decode: Callable[[bytes], State]
     scout: Callable[[int], State]
     is_minor: bool = False
-    """Fewer points are enough: another row has the same floats in fewer bytes, or it is far from the best."""
+    """Fewer points are enough: another row has nearly the same floats in fewer bytes."""
 
 
 def decoded(data: bytes) -> State:
@@ -151,7 +150,7 @@ class NNCodecRows:
         kinds: list[tuple[str, State, State, int | None]] = [("", self.state, {}, None)]
         if self.multiplied[1]:
             kinds.append((", batch norms as factor and bias", *self.factors, FOLDED_NONWEIGHT_QP))
-            kinds.append((MULTIPLIED, *self.multiplied, FOLDED_NONWEIGHT_QP))
+            kinds.append((", batch norms multiplied in", *self.multiplied, FOLDED_NONWEIGHT_QP))
         else:
             kinds.append((f", vectors at {FOLDED_NONWEIGHT_QP}", self.state, {}, FOLDED_NONWEIGHT_QP))
         return [self._row(*kind, optimised) for kind in kinds for optimised in (False, True)]
@@ -179,8 +178,7 @@ class NNCodecRows:
             return complete(netpress.decode(netpress.encode(dict(state), config)))
 
         label = "dependent quantisation" + (", opt_qp" if optimised else "") + suffix
-        is_minor = suffix in ("", MULTIPLIED)
-        return Row("NNCodec", label, encode, lambda data: complete(netpress.decode(data)), scout, is_minor)
+        return Row("NNCodec", label, encode, lambda data: complete(netpress.decode(data)), scout, not suffix)
 
 
 def folded_state(module: nn.Module, *, multiply: bool) -> tuple[State, State]:
