@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import copy
 import dataclasses
+import fnmatch
 import itertools
 import json
 import math
@@ -327,8 +328,15 @@ class Bench:
             return 3
         return 4 if row.codec == "NNCodec" else 5
 
-    def run(self) -> dict[str, Any]:
-        """Return everything about the task."""
+    def measured(self, row: Row, pattern: str, before: dict[str, Any]) -> dict[str, Any] | None:
+        """Return a row, measured now if its label matches, else before; None if it was not."""
+        if fnmatch.fnmatch(row.label, pattern):
+            return self.row(row, self.count(row))
+        known = {(old["codec"], old["label"]): old for old in before.get("rows", ())}
+        return known.get((row.codec, row.label))
+
+    def run(self, pattern: str, before: dict[str, Any]) -> dict[str, Any]:
+        """Return everything about the task; rows whose labels do not match are those of an earlier run."""
         baseline = self.task.scores(self.module).value
         self.say(f"float: {baseline:.4g} {self.task.unit}")
         start = time.perf_counter()
@@ -350,7 +358,7 @@ class Bench:
             "evaluation_samples": samples,
             "calibration_samples": calibration.samples,
             "calibration_seconds": seconds,
-            "rows": [self.row(row, self.count(row)) for row in rows],
+            "rows": [found for row in rows if (found := self.measured(row, pattern, before)) is not None],
             "seconds": time.perf_counter() - self.start,
         }
 
@@ -384,6 +392,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=peer.SHARED / "corpus", help="folder laid out like the corpus")
     parser.add_argument("--task", action="append", choices=list(TASKS), help="only this task; can be repeated")
+    parser.add_argument("--row", default="*", help="only rows whose label matches this pattern; others are kept")
     parser.add_argument("--quick", action="store_true", help="few samples and qps")
     parser.add_argument("--threads", type=int, default=0, help="of torch; 0 for its own choice")
     parser.add_argument("--out", type=Path, default=Path("docs/results/quality.json"))
@@ -393,7 +402,7 @@ def main() -> None:
     tasks = json.loads(arguments.out.read_text())["tasks"] if arguments.out.exists() else {}
     for name in arguments.task or TASKS:
         tasks[name] = {
-            **Bench(name, arguments.data, quick=arguments.quick).run(),
+            **Bench(name, arguments.data, quick=arguments.quick).run(arguments.row, tasks.get(name, {})),
             "about": {
                 "netpress": netpress.__version__,
                 "torch": torch.__version__,
