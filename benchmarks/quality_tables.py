@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 
 TARGETS = (0.02, 0.05)
+RANGE = np.geomspace(0.01, 0.1, 21)
+"""Divergences of the means: points of two rows scatter, which the mean evens out."""
 CODECS = ("NNCodec", "netpress")
 UNIFORM, TRELLIS = "uniform + feedback, steps, folded", "trellis + feedback, steps, rate, folded"
 
@@ -98,6 +100,11 @@ def best_at(result: dict[str, Any], codec: str, divergence: float) -> float:
     return best(rows_of(result, codec), lambda row: bytes_at(row, divergence))
 
 
+def saving(result: dict[str, Any], divergence: float) -> float:
+    """Return by how much netpress's best changes the bytes of NNCodec's best at a divergence."""
+    return best_at(result, "netpress", divergence) / best_at(result, "NNCodec", divergence) - 1
+
+
 def best_transparent(result: dict[str, Any], codec: str) -> tuple[float, bool]:
     """Return the least bytes of one codec within the tolerance, and whether that is only a bound."""
     found = [transparent_bytes(row, result) for row in rows_of(result, codec)]
@@ -107,6 +114,8 @@ def best_transparent(result: dict[str, Any], codec: str) -> tuple[float, bool]:
 def trellis_saving(result: dict[str, Any], divergence: float) -> float:
     """Return by how much the trellis with its rate changes the bytes of uniform quantisation, all else equal."""
     rows = {row["label"]: row for row in rows_of(result, "netpress")}
+    if not {TRELLIS, UNIFORM} <= rows.keys():
+        return math.nan
     return bytes_at(rows[TRELLIS], divergence) / bytes_at(rows[UNIFORM], divergence) - 1
 
 
@@ -126,17 +135,20 @@ def _count(size: float) -> str:
 
 def summary_table(tasks: dict[str, Any]) -> list[str]:
     """Lines of the table over all tasks: netpress's best against NNCodec's best."""
-    heads = [f"at {t}" for t in TARGETS] + ["transparent, by divergence", "transparent, by row"]
-    heads += [f"trellis / uniform at {t}" for t in TARGETS]
+    span = f"mean {RANGE[0]:g} to {RANGE[-1]:g}"
+    heads = [f"at {t}" for t in TARGETS] + ["transparent, by divergence", "transparent, by row", span]
+    heads += [f"trellis / uniform at {t}" for t in TARGETS] + [f"trellis / uniform, {span}"]
     lines = ["| task | " + " | ".join(heads) + " |", "|---|" + "---:|" * len(heads)]
     columns: list[list[float]] = [[] for _ in heads]
     for name, result in tasks.items():
-        changes = [best_at(result, "netpress", t) / best_at(result, "NNCodec", t) - 1 for t in TARGETS]
+        changes = [saving(result, t) for t in TARGETS]
         point = transparent_divergence(result)
-        changes.append(best_at(result, "netpress", point) / best_at(result, "NNCodec", point) - 1)
+        changes.append(saving(result, point))
         (ours, ours_bound), (theirs, theirs_bound) = (best_transparent(result, c) for c in ("netpress", "NNCodec"))
         changes.append(ours / theirs - 1)
+        changes.append(mean_change(saving(result, t) for t in RANGE))
         changes += [trellis_saving(result, t) for t in TARGETS]
+        changes.append(mean_change(trellis_saving(result, t) for t in RANGE))
         cells = [_percent(change) for change in changes]
         if not math.isnan(point):
             cells[len(TARGETS)] += f" (at {point:.3f})"
