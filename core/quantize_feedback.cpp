@@ -155,7 +155,7 @@ class TrellisSearch {
 
   // Makes the oldest decisions final; survivors that decided otherwise end. Row r is under way, up to `next`.
   void decide(int64_t r, int64_t next) {
-    const int best = cheapest();
+    const int best = cheapest(form_.rows * form_.columns - first_open_ - open_);
     int ancestor[8];
     for (int t = 0; t < 8; ++t) {
       int state = t;
@@ -184,10 +184,23 @@ class TrellisSearch {
     levels_[position] = static_cast<int32_t>(std::nearbyint(weight - error));
   }
 
-  int cheapest() const { return static_cast<int>(std::min_element(survivors_.cost, survivors_.cost + 8) - survivors_.cost); }
+  // The cheapest survivor that can still be in the end state after `left` weights; from 3 weights on all can.
+  int cheapest(int64_t left) const {
+    int best = -1;
+    for (int t = 0; t < 8; ++t) {
+      if ((best < 0 || survivors_.cost[t] < survivors_.cost[best]) && can_end(t, left)) best = t;
+    }
+    return best;
+  }
+
+  bool can_end(int state, int64_t left) const {
+    if (settings_.end_state < 0 || left >= 3) return true;
+    if (left == 0) return state == settings_.end_state;
+    return can_end(kNextState[state][0], left - 1) || can_end(kNextState[state][1], left - 1);
+  }
 
   int finish() {
-    const int last = settings_.end_state < 0 ? cheapest() : settings_.end_state;
+    const int last = cheapest(0);
     if (survivors_.cost[last] >= 0.5f * kFeedbackUnreachable) throw Failure(Status::kBadParameter);
     for (int k = 0; k < open_; ++k) settle(first_open_ + k, survivors_.errors[k][last]);
     return last;

@@ -290,3 +290,13 @@ class TestQuantizeFeedback:
             quantize_feedback(np.where(weights > 0.1, np.nan, weights).astype(np.float32), form, qp=-20, name="w")
         with pytest.raises(InvalidModel, match="too many steps"):
             quantize_feedback(weights, form, qp=-120)
+
+
+@pytest.mark.parametrize("columns", [15, 16, 17, 18])
+def test_a_stripe_ends_in_its_state_wherever_decisions_become_final(columns):
+    # Decisions become final every 16 weights, so also at the last weights of some of these stripes.
+    for seed in range(40):
+        weights, moments = problem(seed, 8 + seed % 4, columns)
+        levels, state = run_core(weights, factor(moments), 0.05, dependent=True, end_state=0)
+        assert state == 0
+        assert states_of(levels)[-1] == 0
