@@ -68,6 +68,7 @@ PLANS = {
         (3e-4, 1e-5),
         batch_norm="frozen",
         distillation=1.0,
+        qps=(-38, -35, -32, -28, -24, -20),
         limit=272,
         nncodec_bits=2,
     ),
