@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import math
 import re
@@ -21,7 +22,7 @@ _STAGES: dict[str, type[Stage]] = {}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Stage:
+class Stage(abc.ABC):
     """One step of a recipe: frozen settings, and what they do to a network.
 
     A subclass is a frozen dataclass whose fields are plain values; its name in files is its class name in snake case.
@@ -50,9 +51,9 @@ class Stage:
             if getattr(task, field) is None:
                 raise RecipeError(f"the task has no {field}, which it needs", stage=self.name)
 
+    @abc.abstractmethod
     def run(self, candidate: Candidate, progress: Progress | None) -> dict[str, Any]:
         """Change the candidate; return facts for the report, ready for JSON."""
-        raise NotImplementedError
 
     def to_dict(self) -> dict[str, Any]:
         """Return the name and the settings that differ from their defaults, ready for JSON and TOML."""
