@@ -151,7 +151,7 @@ class Bench:
         )
         for stage in stages:
             stage.run(candidate, None)
-        Quantize(qp=qp).apply(candidate, calibration)
+        Quantize(qp=qp, lambda_scale=0.25).apply(candidate, calibration)
         data = candidate.encode()
         metric = self.task.scores(candidate.restored(data)).value
         self.say(f"qp {qp}: {metric:.4g}, {len(data)} bytes")

@@ -60,7 +60,7 @@ class Cluster(Stage):
     """Weights with fewer values are left to the encoder: their codebook would not pay."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "learning_rate", tuple(self.learning_rate))
+        self.check_rates()
         self.check_number("bits", 1, math.log2(MAX_ENTRIES))
         self.check_choice("init", tuple(STARTS))
         self.check_choice("importance", ("none", "density", "sensitivity"))
@@ -68,8 +68,6 @@ class Cluster(Stage):
         self.check_number("rate", 0, 1e6)
         self.check_number("refine_epochs", 0, 1e6)
         self.check_number("smallest", 1, 1e12)
-        if len(self.learning_rate) != 2 or any(not 0 < rate <= 1e3 for rate in self.learning_rate):
-            raise self.invalid("learning_rate is a pair of numbers above 0: in the first and in the last epoch")
 
     def check(self, module: nn.Module, task: Task) -> None:
         """See :meth:`Stage.check`."""

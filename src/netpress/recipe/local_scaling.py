@@ -46,12 +46,10 @@ class LocalScaling(Stage):
     """Share of the distance to the original's outputs in the loss, 0..1. None: 0 if the task has a loss, else 1."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "learning_rate", tuple(self.learning_rate))
+        self.check_rates()
         self.check_number("epochs", 1, 1e6)
         self.check_choice("method", ("auto", "train", "fit"))
         self.check_number("distillation", 0, 1, optional=True)
-        if len(self.learning_rate) != 2 or any(not 0 < rate <= 1e3 for rate in self.learning_rate):
-            raise self.invalid("learning_rate is a pair of numbers above 0: at the first and at the last step")
 
     def check(self, module: nn.Module, task: Task) -> None:
         """See :meth:`Stage.check`."""

@@ -29,7 +29,7 @@ class Quantize(Stage):
 
     qp: int = -24
     """Quantisation parameter of a weight of average sensitivity."""
-    lambda_scale: float = 0.25
+    lambda_scale: float = 0.35
     """Weight of the rate, from 0."""
     allocation: float = 1.0
     """1: all layers at the same slope of divergence over bits; 0: all with the same step."""

@@ -47,9 +47,7 @@ class Retrain(Stage):
     """Largest norm of the gradients; None for no limit."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "learning_rate", tuple(self.learning_rate))
-        if len(self.learning_rate) != 2 or any(not 0 < rate <= 1e3 for rate in self.learning_rate):
-            raise self.invalid("learning_rate is a pair of numbers above 0: at the first and at the last step")
+        self.check_rates()
         self.check_number("epochs", 1, 1e6)
         self.check_number("distillation", 0, 1, optional=True)
         self.check_number("dropout", 0, 1, optional=True)

@@ -41,14 +41,12 @@ class Sparsify(Stage):
     """Of Adam in that training, at the first and at the last step of each."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "learning_rate", tuple(self.learning_rate))
+        self.check_rates()
         self.check_number("share", 0, 1)
         self.check_number("steps", 1, 1e4)
         self.check_number("epochs", 0, 1e6)
         self.check_choice("criterion", ("magnitude", "gradient", "fisher"))
         self.check_choice("scope", ("global", "layer"))
-        if len(self.learning_rate) != 2 or any(not 0 < rate <= 1e3 for rate in self.learning_rate):
-            raise self.invalid("learning_rate is a pair of numbers above 0: at the first and at the last step")
 
     def check(self, module: nn.Module, task: Task) -> None:
         """See :meth:`Stage.check`."""

@@ -82,6 +82,13 @@ class Stage(abc.ABC):
         if not number or not low <= value <= high:
             raise self.invalid(f"{field} is {value!r}, not a number from {low:g} to {high:g}")
 
+    def check_rates(self) -> None:
+        """Bring ``learning_rate`` into a tuple, and raise unless it is a pair of numbers above 0."""
+        object.__setattr__(self, "learning_rate", tuple(self.__dict__["learning_rate"]))
+        rates = self.__dict__["learning_rate"]
+        if len(rates) != 2 or any(not 0 < rate <= 1e3 for rate in rates):
+            raise self.invalid("learning_rate is a pair of numbers above 0: the first and the last")
+
     def check_choice(self, field: str, choices: tuple[str, ...]) -> None:
         """Raise unless a setting is one of some words."""
         if getattr(self, field) not in choices:
