@@ -91,6 +91,8 @@ class TaskSummary:
         reported_rate: the verification report's size at transparent quality, as a share of the original in words,
             e.g. ``"9-15 %"``; empty if it has none.
         reported_model: the network that the report had.
+        reported_range: lowest and highest of the reported rates, as shares of the original, e.g. ``(0.09, 0.15)``.
+        use_case: the row of the report that the task stands for; see :mod:`netpress.evaluate.use_cases`.
     """
 
     name: str
@@ -106,6 +108,8 @@ class TaskSummary:
     tolerance: float
     reported_rate: str = ""
     reported_model: str = ""
+    reported_range: Interval | None = None
+    use_case: str = ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
