@@ -128,5 +128,6 @@ def test_several_processes(tmp_path: Path) -> None:
         worker.start()
     for worker in workers:
         worker.join()
+    assert [worker.exitcode for worker in workers] == [0, 0, 0]
     with Store(path) as store:
         assert store.count() == 60

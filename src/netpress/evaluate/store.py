@@ -7,13 +7,14 @@ file at the same time, each with a :class:`Store` of its own.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import hashlib
 import json
 import os
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -68,11 +69,22 @@ class Store:
         self._measurements: Table = self._database.table("measurements")
         text = {"key": str, "content": str}
         about = {**text, "format": int, "name": str, "date": str}
-        self._runs.create(about, pk="key", if_not_exists=True)
-        self._measurements.create({**text, "run": str, "date": str}, pk="key", if_not_exists=True)
-        self._measurements.create_index(["run"], if_not_exists=True)
+        with self._writing():
+            self._runs.create(about, pk="key", if_not_exists=True)
+            self._measurements.create({**text, "run": str, "date": str}, pk="key", if_not_exists=True)
+            self._measurements.create_index(["run"], if_not_exists=True)
         if any(row["format"] != _FORMAT for row in self._runs.rows):
             raise sqlite3.DatabaseError("it was made by another version of netpress")
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """A transaction that waits for other writers before it starts; one that starts as a reader would fail."""
+        self._database.conn.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._database.commit()
+        finally:
+            self._database.rollback()  # does nothing after the commit
 
     def __enter__(self) -> Store:
         return self
@@ -88,13 +100,15 @@ class Store:
         """Write what is known of a run apart from its measurements, in place of what was known before."""
         content = results_to_dict(dataclasses.replace(results, measurements=()))
         record = {"key": run, "format": _FORMAT, "name": results.summary.name, "date": _now()}
-        self._runs.upsert({**record, "content": json.dumps(content)}, pk="key")
+        with self._writing():
+            self._runs.upsert({**record, "content": json.dumps(content)}, pk="key")
 
     def add(self, run: str, key: str, measurement: Measurement) -> None:
         """Write a measurement of a run, in place of an earlier one of the same key."""
         content = json.dumps(dataclasses.asdict(measurement))
         record = {"key": content_key(run, key), "run": run, "date": _now(), "content": content}
-        self._measurements.upsert(record, pk="key")
+        with self._writing():
+            self._measurements.upsert(record, pk="key")
 
     def find(self, run: str, key: str) -> Measurement | None:
         """Return a measurement of a run, None if it was not made or failed."""
