@@ -66,7 +66,7 @@ def test_int8() -> None:
         "b": np.ones(4, np.float32),
         "n": np.array([[3]]),
     }
-    rounded, levels, size = peers.int8_network(state)
+    rounded, levels, size = peers.rounded_network(state)
     assert list(rounded) == list(state)
     assert set(levels) == {"w", "zero"}
     assert np.abs(levels["w"]).reshape(4, -1).max(1).tolist() == [127] * 4
@@ -77,3 +77,11 @@ def test_int8() -> None:
     assert rounded["b"] is state["b"]
     assert size == (36 + 4 * 4) + (4 + 2 * 4) + 16 + 8
     assert math.isclose(float(rounded["w"].std()), float(state["w"].std()), rel_tol=0.01)
+
+
+def test_int4() -> None:
+    state = {"w": np.array([[0.7, -0.2, 0.34], [0, 0, 0]], np.float32), "empty": np.zeros((0, 3), np.float32)}
+    rounded, levels, size = peers.rounded_network(state, 4)
+    assert levels["w"].tolist() == [[7, -2, 3], [0, 0, 0]]
+    assert np.allclose(rounded["w"], [[0.7, -0.2, 0.3], [0, 0, 0]])
+    assert size == 3 + 2 * 4

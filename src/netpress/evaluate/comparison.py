@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +13,14 @@ from netpress import InvalidConfig, Scores, Task
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["confidence_interval", "divergence", "resample", "standard_error"]
+__all__ = [
+    "confidence_interval",
+    "divergence",
+    "divergence_rows",
+    "divergence_scores",
+    "resample",
+    "standard_error",
+]
 
 
 def divergence(task: Task, reference: nn.Module, module: nn.Module) -> Scores:
@@ -40,9 +48,25 @@ def divergence(task: Task, reference: nn.Module, module: nn.Module) -> Scores:
             wanted = task.output(reference, batch).cpu()
         with inference(module):
             found = task.output(module, batch).cpu()
-        rows.append(_kl_divergence(wanted, found) if task.outputs == "logits" else _squares(wanted, found))
+        rows.append(divergence_rows(task.outputs, wanted, found))
+    return divergence_scores(task.outputs, rows)
+
+
+def divergence_rows(outputs: str, reference: Tensor, found: Tensor) -> npt.NDArray[np.float64]:
+    """Return the samples of :func:`divergence` for one batch.
+
+    Args:
+        outputs: what they are, ``"logits"`` or ``"values"``.
+        reference: outputs of the network to compare with, one row per sample.
+        found: those of the other one, of the same shape.
+    """
+    return _kl_divergence(reference, found) if outputs == "logits" else _squares(reference, found)
+
+
+def divergence_scores(outputs: str, rows: Sequence[npt.NDArray[np.float64]]) -> Scores:
+    """Return the scores of :func:`divergence` of the :func:`divergence_rows` of all batches."""
     samples = np.concatenate(rows)
-    return Scores(samples) if task.outputs == "logits" else Scores(samples, _quotient)
+    return Scores(samples) if outputs == "logits" else Scores(samples, _quotient)
 
 
 def _kl_divergence(reference: Tensor, found: Tensor) -> npt.NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""What general means make of the same numbers: entropy, general-purpose compressors, Huffman codes, 8-bit integers.
+"""What general means make of the same numbers: entropy, general-purpose compressors, Huffman codes, rounding.
 
 The sizes are those of the integers of a network (its quantised weights), so that coders are compared at equal quality.
 """
@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from netpress import InvalidModel
 
-__all__ = ["CODERS", "entropy_bytes", "huffman_bytes", "int8_network", "pack", "sizes"]
+__all__ = ["CODERS", "entropy_bytes", "huffman_bytes", "pack", "rounded_network", "sizes"]
 
 Levels = Mapping[str, npt.NDArray[np.integer[Any]]]
 """Integers of each tensor, by name."""
@@ -122,29 +122,31 @@ CODERS: dict[str, Callable[[Levels], int]] = {
 """Name -> function that returns the bytes for the integers of a network; all at their best setting."""
 
 
-def int8_network(
-    state: Mapping[str, npt.NDArray[Any]],
+def rounded_network(
+    state: Mapping[str, npt.NDArray[Any]], bits: int = 8
 ) -> tuple[dict[str, npt.NDArray[Any]], dict[str, npt.NDArray[np.integer[Any]]], int]:
-    """Round the weights of a network to 8 bits, as is usual after training: symmetric, a step for each output channel.
+    """Round the weights of a network to few bits, as is usual: symmetric, with a step for each output channel.
 
     Args:
         state: tensors by name; floating-point ones of two or more dimensions are rounded, others kept.
+        bits: of an integer, 2 to 8.
 
     Returns:
-        The tensors after rounding, float32; the integers, int8 from -127 to 127, of those that were rounded; and the
-        size in bytes: one for each of these integers, four for each step, and the others as they are.
+        The tensors after rounding, float32; the integers, int8 from -127 to 127 for 8 bits, of those that were rounded;
+        and the size in bytes: the bits of these integers, four bytes for each step, and the others as they are.
     """
     rounded: dict[str, npt.NDArray[Any]] = {}
     levels: dict[str, npt.NDArray[np.integer[Any]]] = {}
+    limit = 2 ** (bits - 1) - 1
     size = 0
     for name, values in state.items():
         if values.ndim < 2 or values.dtype.kind != "f":
             rounded[name] = values
             size += values.nbytes
             continue
-        largest = np.abs(values).max(axis=tuple(range(1, values.ndim)), keepdims=True).astype(np.float32)
-        step = np.where(largest > 0, largest / 127, 1).astype(np.float32)
+        largest = np.abs(values).max(axis=tuple(range(1, values.ndim)), keepdims=True, initial=0).astype(np.float32)
+        step = np.where(largest > 0, largest / limit, 1).astype(np.float32)
         levels[name] = np.rint(values / step).astype(np.int8)
         rounded[name] = levels[name] * step
-        size += levels[name].nbytes + step.nbytes
+        size += -(-levels[name].size * bits // 8) + step.nbytes
     return rounded, levels, size

@@ -1,0 +1,132 @@
+"""netpress as a tool: without data, calibrated, and with one of its parts off at a time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+import netpress
+from netpress import Calibration, QuantizedTensor, TensorInfo
+from netpress.evaluate.tools import Made, Tool
+
+__all__ = ["NetpressTools"]
+
+_NONWEIGHT_OFFSET = 14
+_FINEST_NONWEIGHT = -75
+
+
+class NetpressTools:
+    """netpress on one network: batch norms folded, vectors finer than weights.
+
+    Without data all weights have the same step; with data all is as :func:`netpress.compress` does it.
+
+    Args:
+        module: the float network.
+        calibration: of the network; None where there are no data for one.
+        effort: of the encoder, 1 to 9.
+    """
+
+    def __init__(self, module: nn.Module, calibration: Calibration | None, effort: int) -> None:
+        self.module, self.calibration, self.effort = module, calibration, effort
+        self.has_norms = any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in module.modules())
+
+    def tools(self) -> list[Tool]:
+        """Return netpress without data and, where there is a calibration, with it."""
+        found = [self._tool("netpress", -22, self._data_free)]
+        if self.calibration is not None:
+            found.append(self._tool("netpress, calibrated", -20, self._calibrated))
+        return found
+
+    def ablations(self) -> list[Tool]:
+        """Return netpress at its best, and without one of its parts at a time."""
+        parts: dict[str, dict[str, Any]] = {
+            "all tools": {},
+            "no trellis": {"use_dq": False},
+            "no rate term": {"lambda_scale": 0.0},
+            "no parameter search": {"param_opt": False},
+            "fine vectors": {"nonweight_qp": _FINEST_NONWEIGHT},
+        }
+        if self.has_norms:
+            parts["no batch-norm folding"] = {"fold_batch_norm": False}
+        if self.calibration is None:
+            return [self._tool(name, -22, self._data_free, "ablation", **off) for name, off in parts.items()]
+        parts["no steps by sensitivity"] = {"allocation": 0.0}
+        parts["no error feedback"] = {"feedback": False}
+        return [self._tool(name, -20, self._calibrated, "ablation", **off) for name, off in parts.items()]
+
+    def _tool(self, name: str, start: int, encode: Callable[..., bytes], group: str = "sweep", **off: Any) -> Tool:
+        def make(qp: int) -> Made:
+            begin = time.perf_counter()
+            stream = encode(qp, **off)
+            middle = time.perf_counter()
+            state = netpress.decode(stream, reconstruct=True)
+            seconds = time.perf_counter() - middle
+            return Made(
+                size=len(stream),
+                state=state,
+                encode_seconds=middle - begin,
+                decode_seconds=seconds,
+                stream=stream,
+            )
+
+        options = {"effort": self.effort, **self._about_calibration(encode), **off}
+        return Tool(name=name, make=make, start=start, options=options, group=group)
+
+    def _about_calibration(self, encode: Callable[..., bytes]) -> dict[str, Any]:
+        if self.calibration is None or encode != self._calibrated:
+            return {}
+        return {"calibration_samples": self.calibration.samples}
+
+    def _options(self, qp: int, **off: Any) -> dict[str, Any]:
+        """Settings of the encoder that all streams share."""
+        shared = {
+            "qp": qp,
+            "effort": self.effort,
+            "nonweight_qp": max(qp - _NONWEIGHT_OFFSET, _FINEST_NONWEIGHT),
+            "fold_batch_norm": self.has_norms,
+        }
+        return {**shared, **off}
+
+    def _data_free(self, qp: int, **off: Any) -> bytes:
+        return netpress.encode(self.module, **self._options(qp, **off))
+
+    def _calibrated(self, qp: int, feedback: bool = True, allocation: float = 1.0, **off: Any) -> bytes:
+        quantized = self._quantized(qp, use_dq=off.get("use_dq", True), allocation=allocation, **_rate(off))
+        if not feedback:
+            qps = {name: tensor.qp for name, tensor in quantized.items()}
+            return netpress.encode(self.module, qp_per_tensor=qps, **self._options(qp, **off))
+        return netpress.encode(self.module, quantized=quantized, **self._options(qp, **off))
+
+    def _quantized(self, qp: int, **options: Any) -> dict[str, QuantizedTensor]:
+        assert self.calibration is not None
+        return netpress.quantize_model(self.module, self.calibration, qp=qp, **options)
+
+    def integers(self, qp: int) -> tuple[dict[str, np.ndarray[Any, Any]], int]:
+        """Return the integers of the weights at a qp by uniform quantisation, and the bytes netpress takes for them.
+
+        The bytes are those of the data units of these weights alone, headers included; nothing is folded.
+        """
+        plain = {"use_dq": False, "codebook_mode": 0, "fold_batch_norm": False}
+        if self.calibration is not None:
+            quantized = self._quantized(qp, use_dq=False)
+            stream = netpress.encode(self.module, quantized=quantized, **self._options(qp, **plain))
+            levels = {name: tensor.levels for name, tensor in quantized.items()}
+        else:
+            stream = self._data_free(qp, **plain)
+            decoded = netpress.decode(stream)
+            steps = {t.name: t.step for t in _tensors_of(stream) if len(t.shape) > 1 and t.kind == "uniform"}
+            levels = {n: np.rint(decoded[n] / step).astype(np.int32) for n, step in steps.items() if step}
+        sizes = (t.payload_bytes + t.header_bytes for t in _tensors_of(stream) if t.name in levels)
+        return levels, sum(sizes)
+
+
+def _rate(off: Mapping[str, Any]) -> dict[str, Any]:
+    return {"lambda_scale": off["lambda_scale"]} if "lambda_scale" in off else {}
+
+
+def _tensors_of(stream: bytes) -> tuple[TensorInfo, ...]:
+    return netpress.Stream(stream).info().tensors
