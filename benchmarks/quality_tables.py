@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from netpress.evaluate import curves
+
 TARGETS = (0.02, 0.05)
 RANGE = np.geomspace(0.01, 0.1, 21)
 """Divergences of the means: points of two rows scatter, which the mean evens out."""
@@ -26,14 +28,7 @@ def bytes_at(row: Row, divergence: float) -> float:
 
     Points that another one of the row beats in bytes and divergence are left out.
     """
-    ordered: list[tuple[float, int]] = []
-    for point in sorted((p["divergence"], p["bytes"]) for p in row["points"]):
-        if not ordered or point[1] < ordered[-1][1]:
-            ordered.append(point)
-    if len(ordered) < 2 or not 0 < ordered[0][0] <= divergence <= ordered[-1][0]:
-        return math.nan
-    x, y = np.log(ordered).T
-    return float(np.exp(np.interp(np.log(divergence), x, y)))
+    return curves.bytes_at([(p["divergence"], p["bytes"]) for p in row["points"]], divergence)
 
 
 def transparent_bytes(row: Row, result: dict[str, Any]) -> tuple[float, bool]:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 import netpress
-from netpress.cli import chain, compress, decode, demo, encode, info, verify
+from netpress.cli import chain, compress, decode, demo, encode, evaluate, info, verify
 
 __all__ = ["app", "main"]
 
@@ -23,7 +23,16 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _verb in (encode.encode, compress.compress, decode.decode, info.info, verify.verify, demo.demo):
+_VERBS = (
+    encode.encode,
+    compress.compress,
+    decode.decode,
+    info.info,
+    verify.verify,
+    demo.demo,
+    evaluate.evaluate,
+)
+for _verb in _VERBS:
     app.command()(_verb)
 app.add_typer(chain.app, name="chain")
 

@@ -72,6 +72,7 @@ class Judge:
             raise InvalidConfig(f"task {task.name!r}: the metric of the float network is infinite")
         self._resampled = resample(self.scores, resamples=resamples)
         self.input_hash = digest.hexdigest()
+        self._known: dict[str, Judgement] = {}
 
     @property
     def float_metric(self) -> float:
@@ -104,12 +105,20 @@ class Judge:
         return module.eval()
 
     def judge(self, state: State) -> Judgement:
-        """Run a network with the weights of a state over the samples.
+        """Run a network with the weights of a state over the samples; the same weights are run once only.
 
         Raises:
             InvalidConfig: its metric is no number.
             InvalidModel: the state does not fit.
         """
+        digest = hashlib.sha256()
+        _add_to(digest, state)
+        key = digest.hexdigest()
+        if key not in self._known:
+            self._known[key] = self._judge(state)
+        return self._known[key]
+
+    def _judge(self, state: State) -> Judgement:
         module = self.network(state)
         if self._inputs is None:
             scores, found = self.task.scores(module), self._divergence(module)
@@ -184,7 +193,7 @@ def _interval(values: npt.NDArray[np.float64]) -> Interval | None:
 
 
 def _add_to(digest: Any, batch: Any) -> None:
-    """Add the tensors of a batch to a hash."""
+    """Add the tensors or arrays of a batch or state to a hash."""
     if isinstance(batch, Mapping):
         for name in sorted(batch):
             digest.update(str(name).encode())
@@ -193,6 +202,9 @@ def _add_to(digest: Any, batch: Any) -> None:
         for entry in batch:
             _add_to(digest, entry)
     elif isinstance(batch, Tensor):
-        digest.update(np.ascontiguousarray(batch.detach().cpu().numpy()).tobytes())
+        _add_to(digest, batch.detach().cpu().numpy())
+    elif isinstance(batch, np.ndarray):
+        digest.update(f"{batch.dtype} {batch.shape}".encode())
+        digest.update(np.ascontiguousarray(batch).tobytes())
     else:
         digest.update(repr(batch).encode())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -26,18 +27,31 @@ class NetpressTools:
 
     Args:
         module: the float network.
-        calibration: of the network; None where there are no data for one.
         effort: of the encoder, 1 to 9.
+        calibrate: makes the calibration, when it is needed; None where there are no data for one.
+        about_calibration: what it is made of, in the types of JSON.
     """
 
-    def __init__(self, module: nn.Module, calibration: Calibration | None, effort: int) -> None:
-        self.module, self.calibration, self.effort = module, calibration, effort
+    def __init__(
+        self,
+        module: nn.Module,
+        effort: int,
+        calibrate: Callable[[], Calibration] | None = None,
+        about_calibration: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.module, self.effort = module, effort
         self.has_norms = any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in module.modules())
+        self._calibrate, self._about = calibrate, dict(about_calibration or {})
+
+    @functools.cached_property
+    def _calibration(self) -> Calibration:
+        assert self._calibrate is not None
+        return self._calibrate()
 
     def tools(self) -> list[Tool]:
         """Return netpress without data and, where there is a calibration, with it."""
         found = [self._tool("netpress", -22, self._data_free)]
-        if self.calibration is not None:
+        if self._calibrate is not None:
             found.append(self._tool("netpress, calibrated", -20, self._calibrated))
         return found
 
@@ -52,7 +66,7 @@ class NetpressTools:
         }
         if self.has_norms:
             parts["no batch-norm folding"] = {"fold_batch_norm": False}
-        if self.calibration is None:
+        if self._calibrate is None:
             return [self._tool(name, -22, self._data_free, "ablation", **off) for name, off in parts.items()]
         parts["no steps by sensitivity"] = {"allocation": 0.0}
         parts["no error feedback"] = {"feedback": False}
@@ -73,13 +87,9 @@ class NetpressTools:
                 stream=stream,
             )
 
-        options = {"effort": self.effort, **self._about_calibration(encode), **off}
+        about = self._about if encode == self._calibrated else {}
+        options = {"effort": self.effort, **about, **off}
         return Tool(name=name, make=make, start=start, options=options, group=group)
-
-    def _about_calibration(self, encode: Callable[..., bytes]) -> dict[str, Any]:
-        if self.calibration is None or encode != self._calibrated:
-            return {}
-        return {"calibration_samples": self.calibration.samples}
 
     def _options(self, qp: int, **off: Any) -> dict[str, Any]:
         """Settings of the encoder that all streams share."""
@@ -102,8 +112,7 @@ class NetpressTools:
         return netpress.encode(self.module, quantized=quantized, **self._options(qp, **off))
 
     def _quantized(self, qp: int, **options: Any) -> dict[str, QuantizedTensor]:
-        assert self.calibration is not None
-        return netpress.quantize_model(self.module, self.calibration, qp=qp, **options)
+        return netpress.quantize_model(self.module, self._calibration, qp=qp, **options)
 
     def integers(self, qp: int) -> tuple[dict[str, np.ndarray[Any, Any]], int]:
         """Return the integers of the weights at a qp by uniform quantisation, and the bytes netpress takes for them.
@@ -111,7 +120,7 @@ class NetpressTools:
         The bytes are those of the data units of these weights alone, headers included; nothing is folded.
         """
         plain = {"use_dq": False, "codebook_mode": 0, "fold_batch_norm": False}
-        if self.calibration is not None:
+        if self._calibrate is not None:
             quantized = self._quantized(qp, use_dq=False)
             stream = netpress.encode(self.module, quantized=quantized, **self._options(qp, **plain))
             levels = {name: tensor.levels for name, tensor in quantized.items()}

@@ -119,6 +119,7 @@ class Peer:
                     stderr=self._errors,
                     text=True,
                     env=environment,
+                    start_new_session=True,  # Ctrl-C is not for it; it ends when its input does
                 )
             except OSError as error:
                 raise PeerFailed(f"the peer cannot be started: {error}") from None

@@ -103,6 +103,11 @@ class Store:
         with self._writing():
             self._runs.upsert({**record, "content": json.dumps(content)}, pk="key")
 
+    def remove(self, run: str) -> None:
+        """Forget a run, if there is one; its measurements stay."""
+        with self._writing():
+            self._runs.delete_where("key = ?", [run])
+
     def add(self, run: str, key: str, measurement: Measurement) -> None:
         """Write a measurement of a run, in place of an earlier one of the same key."""
         content = json.dumps(dataclasses.asdict(measurement))

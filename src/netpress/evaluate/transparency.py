@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from netpress import InvalidConfig, Scores, Task
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["TransparentPoint", "decoded_network", "transparent_point"]
+__all__ = ["TransparentPoint", "coarsest_that_passes", "decoded_network", "transparent_point"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -85,13 +86,56 @@ def transparent_point(
         tried[qp] = (len(stream), loss)
         return TransparentPoint(qp, stream, scores, loss, tried)
 
-    best, too_coarse = attempt(finest), coarsest + 1
-    if best.loss > tolerance:
-        raise InvalidConfig(f"task {task.name!r}: at qp {finest} the loss is {best.loss:.4g} already, over {tolerance}")
-    while too_coarse - best.qp > 1:
-        point = attempt((best.qp + too_coarse) // 2)
-        if point.loss <= tolerance:
-            best = point
+    points = {finest: attempt(finest)}
+    if points[finest].loss > tolerance:
+        loss = points[finest].loss
+        raise InvalidConfig(f"task {task.name!r}: at qp {finest} the loss is {loss:.4g} already, over {tolerance}")
+
+    def passes(qp: int) -> bool:
+        points[qp] = attempt(qp)
+        return points[qp].loss <= tolerance
+
+    known = {finest: True, coarsest + 1: False}
+    best = coarsest_that_passes(passes, known, finest=finest, coarsest=coarsest)
+    assert best is not None
+    return points[best]
+
+
+def coarsest_that_passes(
+    passes: Callable[[int], bool],
+    known: Mapping[int, bool],
+    *,
+    finest: int,
+    coarsest: int,
+    tries: int | None = None,
+    stride: int = 4,
+) -> int | None:
+    """Return the largest parameter that passes while no finer one that was tried fails, by bisection.
+
+    Args:
+        passes: whether a parameter passes.
+        known: what is known already, at least one parameter.
+        finest, coarsest: bounds of what is tried.
+        tries: most calls of ``passes``; None for as many as it takes.
+        stride: how far to go, doubled each time, as long as all that is known passes, or nothing does.
+
+    Returns:
+        The parameter; None if nothing passes.
+    """
+    seen = dict(known)
+    left = math.inf if tries is None else tries
+    while True:
+        bad = min((qp for qp, passed in seen.items() if not passed), default=None)
+        good = max((qp for qp, passed in seen.items() if passed and (bad is None or qp < bad)), default=None)
+        if bad is None:
+            following = min(max(seen) + stride, coarsest)
+        elif good is None:
+            following = max(bad - stride, finest)
         else:
-            too_coarse = point.qp
-    return best
+            following = (good + bad) // 2
+        if following in seen or left <= 0:
+            return good
+        seen[following] = passes(following)
+        left -= 1
+        if good is None or bad is None:
+            stride *= 2

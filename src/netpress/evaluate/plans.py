@@ -1,0 +1,120 @@
+"""How thoroughly a task is measured: samples, points of a curve, tools."""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+
+from netpress.evaluate.tools import Tool
+
+__all__ = ["FULL", "QUICK", "SAMPLES", "Plan", "starting_order"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What to measure.
+
+    Attributes:
+        tools: patterns with ``*`` of the names of tools; also ``"ablation"`` and ``"coder"`` for these groups.
+        keeps_topology: leave out tools whose result the original network cannot load.
+        points: of the curve of a tool, at divergences in equal ratios.
+        approaches: most measurements for each of them.
+        tries: most measurements to find the transparent point of a tool, apart from those of its curve.
+        transparent: patterns of the tools whose transparent point is searched.
+        effort: of netpress, for networks of up to a million values and for larger ones.
+        calibration_batches: most batches to calibrate with; None for all.
+        resamples: for the intervals.
+        is_quick: take the few samples of a quick run.
+    """
+
+    tools: tuple[str, ...] = ("*",)
+    keeps_topology: bool = False
+    points: int = 5
+    approaches: int = 2
+    tries: int = 5
+    transparent: tuple[str, ...] = ("*",)
+    effort: tuple[int, int] = (8, 7)
+    calibration_batches: int | None = None
+    resamples: int = 1000
+    is_quick: bool = False
+
+    def wants(self, tool: Tool) -> bool:
+        """Whether a tool is to be measured."""
+        return self.wants_group(tool.name, tool.group) and (tool.keeps_topology or not self.keeps_topology)
+
+    def wants_group(self, *names: str) -> bool:
+        """Whether one of some names is asked for."""
+        return any(fnmatch.fnmatch(name, pattern) for name in names for pattern in self.tools)
+
+    def wants_transparent(self, tool: Tool) -> bool:
+        """Whether the transparent point of a tool is to be found."""
+        return any(fnmatch.fnmatch(tool.name, pattern) for pattern in self.transparent)
+
+    def for_size(self, parameters: int) -> Plan:
+        """Return the plan for a network of so many values: large ones get fewer points in a quick run."""
+        if not self.is_quick or parameters <= 5_000_000:
+            return self
+        few = tuple(pattern for pattern in self.tools if pattern != "*") or LARGE_TOOLS
+        return dataclasses.replace(self, points=2, tries=0, tools=few)
+
+    def samples(self, task: str) -> int | None:
+        """Return how many samples of a task of netpress to evaluate, None for all."""
+        quick, full = SAMPLES.get(task, (None, None))
+        return quick if self.is_quick else full
+
+
+LARGE_TOOLS = ("netpress*", "NNCodec DQ + opt_qp*", "int*", "safetensors*")
+
+FULL = Plan()
+QUICK = Plan(
+    tools=("netpress*", "NNCodec DQ + opt_qp*", "int*", "safetensors*", "coder"),
+    points=3,
+    approaches=1,
+    tries=3,
+    transparent=("netpress*", "NNCodec DQ + opt_qp"),
+    effort=(8, 5),
+    calibration_batches=2,
+    resamples=200,
+    is_quick=True,
+)
+
+SAMPLES: dict[str, tuple[int | None, int | None]] = {
+    "camvid-espnet": (3, 24),
+    "cifar10-resnet20": (200, 1000),
+    "cifar10-resnet32": (150, 1000),
+    "cifar10-resnet56": (100, 1000),
+    "denoise-dncnn": (2, 6),
+    "detection-fastestdet": (12, None),
+    "image-autoencoder": (4, None),
+    "image-autoencoder-rate": (4, None),
+    "imagenet-darknet": (32, 300),
+    "imagenet-mobilenetv1": (16, 200),
+    "kws-ds-cnn": (100, 1000),
+    "nerf-hotdog": (8, 100),
+    "nerf-lego": (8, 100),
+    "pensieve": (40, None),
+    "pointcloud-autoencoder": (64, None),
+    "recsys-gmf": (1000, None),
+    "recsys-mlp": (1000, None),
+    "sentence-minilm": (64, 400),
+    "superres-carn-m": (2, None),
+    "superres-imdn-x2": (2, None),
+    "superres-imdn-x4": (3, None),
+    "superres-vdsr": (1, None),
+    "vit-cifar10": (100, 500),
+}
+"""Samples of a task in a quick run and in a full one; None for all. Tasks that are not here take all they have."""
+
+_LONG = (
+    "sentence-minilm",
+    "imagenet-mobilenetv1",
+    "denoise-dncnn",
+    "superres-vdsr",
+    "camvid-espnet",
+    "superres-carn-m",
+)
+
+
+def starting_order(names: list[str]) -> list[str]:
+    """Return names of tasks with the longest ones first, so that none is left alone at the end."""
+    return sorted(names, key=lambda name: _LONG.index(name) if name in _LONG else len(_LONG))
