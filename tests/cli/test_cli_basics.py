@@ -16,7 +16,7 @@ import netpress
 from netpress.cli import _terminate
 from netpress.cli.console import counted, human_bytes, printable
 
-VERBS = ("encode", "decode", "info", "verify", "demo")
+VERBS = ("encode", "decode", "info", "verify", "report", "demo")
 COMMAND = [sys.executable, "-c", "from netpress.cli import main; main()"]
 
 

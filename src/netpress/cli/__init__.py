@@ -13,7 +13,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 import netpress
-from netpress.cli import chain, compress, decode, demo, encode, evaluate, info, verify
+from netpress.cli import chain, compress, decode, demo, encode, evaluate, info, report, verify
 
 __all__ = ["app", "main"]
 
@@ -31,6 +31,7 @@ _VERBS = (
     verify.verify,
     demo.demo,
     evaluate.evaluate,
+    report.report,
 )
 for _verb in _VERBS:
     app.command()(_verb)
