@@ -178,7 +178,7 @@ def _report_band(axes: Axes, findings: Findings) -> None:
     if findings.reported is not None:
         low, high = findings.reported
         text = f"{_REPORT}: {shortened(range_text(findings.summary.reported_rate), 14)}"
-        axes.axvspan(low * 0.99, high * 1.01, color=colour_of("report"), alpha=0.3, linewidth=0, label=text, zorder=1)
+        axes.axvspan(low * 0.98, high * 1.02, color=colour_of("report"), alpha=0.3, linewidth=0, label=text, zorder=1)
 
 
 def _rate_axis(axes: Axes, rates: Iterable[float | None]) -> None:
