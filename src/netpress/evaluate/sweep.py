@@ -36,6 +36,7 @@ _LOGITS_SPAN = (0.006, 0.12)
 # Else: shares of the divergence at which the loss is that of the transparent point.
 _BELOW, _ABOVE = 1 / 4, 5.0
 _FARTHEST = 12
+_FAR = 1.5
 _SPAN_TRIES = 5
 
 Report = Callable[[Measurement], None]
@@ -214,20 +215,20 @@ class _Sweep:
         if not self.points.get(tool.name) and self._measure(tool, tool.start).error is not None:
             return
         for target in np.geomspace(self.span[1], self.span[0], self.plan.points):
-            for _ in range(self.plan.approaches):
-                qp = self._towards(tool, float(target))
-                if qp is None:
+            for attempt in range(_SPAN_TRIES):
+                nearest, octaves = self._nearest(tool, float(target))
+                qp = self._clamped(nearest, octaves)
+                is_enough = attempt >= self.plan.approaches and abs(octaves) < _FAR
+                if qp in self.points[tool.name] or is_enough:
                     break
                 if self._measure(tool, qp).error is not None:
                     return
 
-    def _towards(self, tool: Tool, target: float) -> int | None:
-        """The parameter whose divergence should be near a target; None if a measured one is near enough."""
-        points = self.points[tool.name]
-        distances = {qp: math.log2(target / self._distance(point)) for qp, point in points.items()}
-        nearest = min(distances, key=lambda qp: abs(distances[qp]))
-        qp = self._clamped(nearest, distances[nearest])
-        return None if qp in points else qp
+    def _nearest(self, tool: Tool, target: float) -> tuple[int, float]:
+        """The measured parameter whose divergence is nearest to a target, and the octaves from it to the target."""
+        octaves = {qp: math.log2(target / self._distance(point)) for qp, point in self.points[tool.name].items()}
+        nearest = min(octaves, key=lambda qp: abs(octaves[qp]))
+        return nearest, octaves[nearest]
 
     @staticmethod
     def _clamped(qp: int, octaves: float) -> int:

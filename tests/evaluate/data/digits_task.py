@@ -18,24 +18,15 @@ def data():
 
 
 def network():
-    return nn.Sequential(
-        nn.Conv2d(1, 16, 3, padding=1),
-        nn.BatchNorm2d(16),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Flatten(),
-        nn.Linear(256, 32),
-        nn.ReLU(),
-        nn.Linear(32, 10),
-    )
+    convolution = [nn.Conv2d(1, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()]
+    return nn.Sequential(*convolution, nn.Linear(256, 32), nn.ReLU(), nn.Linear(32, 10))
 
 
 @functools.cache
 def weights():
     torch.manual_seed(0)
     images, labels = data()
-    module = network()
-    optimizer = torch.optim.Adam(module.parameters(), 1e-2)
+    optimizer = torch.optim.Adam((module := network()).parameters(), 1e-2)
     for rows in torch.randperm(TRAINED * 6).remainder(TRAINED).split(100):
         optimizer.zero_grad()
         nn.functional.cross_entropy(module(images[rows]), labels[rows]).backward()
@@ -56,6 +47,14 @@ def task(limit=None):
         with torch.inference_mode():
             return 100.0 * (module(images).argmax(1) == labels).numpy()
 
-    return Task(name="digits", model=model, evaluate=evaluate, metric="top-1 accuracy", unit="%", outputs="logits",
-                calibration_batches=[data()[0][:200]], evaluation_batches=[images],
-                description={"use case": "classification, convolutions", "data": "8x8 digits"})  # fmt: skip
+    return Task(
+        name="digits",
+        model=model,
+        evaluate=evaluate,
+        metric="top-1 accuracy",
+        unit="%",
+        outputs="logits",
+        calibration_batches=[data()[0][:200]],
+        evaluation_batches=[images],
+        description={"use case": "classification, convolutions", "data": "8x8 digits"},
+    )
