@@ -16,7 +16,7 @@ import report_samples as samples
 from netpress import InvalidConfig
 from netpress.evaluate import report
 from netpress.evaluate.report import bars, curves, files, palette, tables, text
-from netpress.evaluate.report.findings import Findings, bytes_at
+from netpress.evaluate.report.findings import Findings
 from netpress.evaluate.results import Measurement
 
 pytest.importorskip("jinja2")
@@ -108,18 +108,6 @@ def test_file_names() -> None:
 # Findings
 
 
-def test_bytes_at_interpolates_on_logarithms() -> None:
-    def point(size: int, divergence: float) -> Measurement:
-        return Measurement(group="sweep", tool="x", setting="", size=size, divergence=divergence)
-
-    points = [point(1000, 0.01), point(100, 1.0), point(2000, 0.02)]
-    assert bytes_at(points, 0.1) == pytest.approx(math.sqrt(1000 * 100))
-    assert bytes_at(points, 0.02) < 1000  # the point of 2000 bytes is beaten
-    assert math.isnan(bytes_at(points, 0.001))
-    assert math.isnan(bytes_at(points[:1], 0.01))
-    assert math.isnan(bytes_at([], 0.01))
-
-
 def test_equal_divergence_finds_the_ratio_of_two_curves() -> None:
     task = samples.summary()
 
@@ -134,10 +122,10 @@ def test_equal_divergence_finds_the_ratio_of_two_curves() -> None:
     )))  # fmt: skip
     assert found.equal_divergence is not None
     assert found.equal_divergence.ratio == pytest.approx(0.75, rel=1e-3)
-    compared = found.compared(["netpress"])
+    compared = found.compared("netpress")
     assert compared is not None
     assert compared.ratio == pytest.approx(0.9 / 0.8, rel=1e-3)
-    assert found.compared(["absent"]) is None
+    assert found.compared("absent") is None
 
 
 def test_findings() -> None:
@@ -153,6 +141,25 @@ def test_findings() -> None:
     assert low.reaches_reported is False
     assert [m.tool for m in found.failed] == ["NNCodec DQ"]
     assert all(m.error is None for tool in found.tools for m in found.curve(tool))
+
+
+def test_tools_off_are_compared_at_equal_divergence() -> None:
+    """A stream that is as large as that of all tools, but twice as far off, counts as the bytes it saves too little."""
+
+    def point(group: str, tool: str, size: int, divergence: float) -> Measurement:
+        return Measurement(group=group, tool=tool, setting="", size=size, divergence=divergence)
+
+    curve = [point("sweep", "netpress", 1000 * 2**i, 0.64 / 4**i) for i in range(4)]
+    rows = [point("ablation", "all tools", 2000, 0.16), point("ablation", "no trellis", 2000, 0.32)]
+    results = dataclasses.replace(samples.complete(original_bytes=10_000), measurements=(*curve, *rows))
+    drawing = bars.ablation(Findings(results))
+    assert drawing is not None
+    assert drawing.description == "all tools: 20.0 %; no trellis: 28.3 % (+41.4 %)."
+    assert drawing.note == "Bytes at the divergence of all tools."
+    alone = bars.ablation(Findings(dataclasses.replace(results, measurements=tuple(rows))))
+    assert alone is not None
+    assert alone.description == "all tools: 20.0 %; no trellis: 20.0 % (+0.0 %)."
+    assert alone.note == "Divergence of the outputs: 0.16 to 0.32."
 
 
 def test_missing_parts_are_none() -> None:

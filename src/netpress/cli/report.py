@@ -16,11 +16,8 @@ __all__ = ["report"]
 
 def report(
     store: Annotated[
-        str,
-        typer.Option(
-            "--store", metavar="FILE", help="Results of netpress evaluate, a SQLite file.", show_default=False
-        ),
-    ],
+        str, typer.Option("--store", metavar="FILE", help="Results of netpress evaluate, a SQLite file.")
+    ] = "netpress-results.db",
     output: Annotated[
         str,
         typer.Option("--output", "-o", metavar="DIR", help="Folder to write; an earlier report in it is replaced."),

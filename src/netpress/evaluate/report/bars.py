@@ -35,19 +35,32 @@ def ablation(findings: Findings) -> Drawing | None:
     else:
         labels = [m.setting if len(set(tools)) == 1 else f"{m.tool}, {m.setting}" for m in rows]
     whole = next((m for m, label in zip(rows, labels, strict=True) if label.lower().startswith("all")), None)
+    sizes, note = _comparable(findings, rows, whole)
     texts = []
-    for m in rows:
-        text = rate_text(findings.rate(m))
-        if whole is not None and whole.size and m is not whole and m.size:
-            text += f" ({100 * (m.size / whole.size - 1):+.1f} %)".replace("-", "−")
+    for m, size in zip(rows, sizes, strict=True):
+        text = rate_text(size / findings.summary.original_bytes)
+        if whole is not None and whole.size and m is not whole:
+            text += f" ({100 * (size / whole.size - 1):+.1f} %)".replace("-", "−")
         texts.append(text)
     colours = ["ours-1" if m is whole or whole is None else "ours-4" for m in rows]
-    figure = _bars(labels, [m.size or 0 for m in rows], texts, colours)
+    return _drawing("ablation", "Tools off, one at a time", _bars(labels, sizes, texts, colours), labels, texts, note)
+
+
+def _comparable(findings: Findings, rows: Sequence[Measurement], whole: Measurement | None) -> tuple[list[float], str]:
+    """Return bytes that can be compared, and words on what they are.
+
+    Without a tool a stream is larger, its outputs are further off, or both. The bytes that are returned are those at
+    the divergence of the stream with all tools, on the assumption that they change along with it as netpress's do.
+    """
+    factors = [findings.at_equal_divergence(m) for m in rows]
+    own = None if whole is None else findings.at_equal_divergence(whole)
+    if whole is not None and whole.size and own and all(factors):
+        return [(factor or 1) / own * whole.size for factor in factors], "Bytes at the divergence of all tools."
     spread = [m.divergence for m in rows if m.divergence is not None]
     note = ""
     if spread and max(spread) > 1.02 * min(spread):
         note = f"Divergence of the outputs: {number_text(min(spread), 2)} to {number_text(max(spread), 2)}."
-    return _drawing("ablation", "Tools off, one at a time", figure, labels, texts, note)
+    return [float(m.size or 0) for m in rows], note
 
 
 def coders(findings: Findings) -> Drawing | None:
@@ -59,7 +72,7 @@ def coders(findings: Findings) -> Drawing | None:
     labels = [m.tool for m in rows]
     texts = [rate_text(findings.rate(m)) + _times(m, ours) for m in rows]
     colours = ["ours-1" if m is ours else "other-1" for m in rows]
-    note = "All hold the same integers."
+    note = "All hold the same integers: those of the weights."
     return _drawing("coders", "General coders", _bars(labels, [m.size or 0 for m in rows], texts, colours),
                     labels, texts, note)  # fmt: skip
 
@@ -119,7 +132,7 @@ def histogram(detail: TensorDetail, key: str) -> Drawing | None:
     return Drawing(key, title, words, figure)
 
 
-def _bars(labels: Sequence[str], sizes: Sequence[int], texts: Sequence[str], colours: Sequence[str]) -> Figure:
+def _bars(labels: Sequence[str], sizes: Sequence[float], texts: Sequence[str], colours: Sequence[str]) -> Figure:
     """Draw a bar for each size from zero on, its label and its value above it."""
     height = _ROW * len(labels)
     with canvas(height, box=(0, 0, 1, 1)) as (figure, axes):

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping
 
-import numpy as np
-
+from netpress.evaluate.curves import Comparison, Curve, bytes_at, compare, curves_of
 from netpress.evaluate.report.text import Metric
 from netpress.evaluate.results import Measurement, TaskResults, TaskSummary
 
-__all__ = ["OURS", "THEIRS", "EqualDivergence", "Findings", "bytes_at", "family"]
+__all__ = ["OURS", "THEIRS", "Findings", "family"]
 
 OURS, THEIRS = "netpress", "NNCodec"
 """First words of the names of tools that make standard streams: the two that are compared."""
-
-_STEPS = 21  # divergences at which two tools are compared
 
 
 def family(tool: str) -> str:
@@ -29,36 +25,6 @@ def family(tool: str) -> str:
         ('netpress', 'NNCodec')
     """
     return re.split(r"[\s,(+]", tool, maxsplit=1)[0]
-
-
-def bytes_at(points: Iterable[Measurement], divergence: float) -> float:
-    """Return the bytes of a tool at a divergence, interpolated on logarithms of both; NaN outside of its points.
-
-    Points that another one of the tool beats in bytes and divergence are left out.
-    """
-    pairs = sorted((p.divergence, p.size) for p in points if p.size and p.divergence and p.divergence > 0)
-    ordered: list[tuple[float, int]] = []
-    for pair in pairs:
-        if not ordered or pair[1] < ordered[-1][1]:
-            ordered.append(pair)
-    if len(ordered) < 2 or not ordered[0][0] <= divergence <= ordered[-1][0]:
-        return math.nan
-    x, y = np.log(ordered).T
-    return float(np.exp(np.interp(math.log(divergence), x, y)))
-
-
-@dataclasses.dataclass(frozen=True)
-class EqualDivergence:
-    """Bytes of netpress for one of NNCodec, each with its best setting, where both outputs are equally far off.
-
-    Attributes:
-        ratio: geometric mean over the divergences that both reach; under 1 if netpress is smaller.
-        lowest, highest: the divergences.
-    """
-
-    ratio: float
-    lowest: float
-    highest: float
 
 
 class Findings:
@@ -128,42 +94,30 @@ class Findings:
         return self.ours.size / self.theirs.size
 
     @functools.cached_property
-    def equal_divergence(self) -> EqualDivergence | None:
+    def equal_divergence(self) -> Comparison | None:
         """The comparison with NNCodec at equal divergence; None where the two have no divergences in common."""
-        return self.compared([tool for tool in self.tools if family(tool) == OURS])
+        return compare(self._curves(OURS).values(), self._curves(THEIRS).values())
 
-    def compared(self, tools: Sequence[str]) -> EqualDivergence | None:
-        """Return the comparison of some tools with NNCodec, each with its best setting, at equal divergence."""
-        ours = [self.curve(tool) for tool in tools]
-        theirs = [self.curve(tool) for tool in self.tools if family(tool) == THEIRS]
-        spans = [_span(curves) for curves in (ours, theirs)]
-        if None in spans:
+    def compared(self, tool: str) -> Comparison | None:
+        """Return the comparison of a tool with NNCodec's best at equal divergence."""
+        return compare([self._curves(tool).get(tool, ())], self._curves(THEIRS).values())
+
+    def _curves(self, first_words: str) -> Mapping[str, Curve]:
+        return curves_of(self.measured, first_words)
+
+    def at_equal_divergence(self, measurement: Measurement) -> float | None:
+        """Return the bytes of a measurement for one of netpress's sweep at the same divergence.
+
+        The sweep is that of the last of netpress's tools, its best; None if it does not reach the divergence.
+        """
+        curves = list(self._curves(OURS).values())
+        if not curves or not measurement.size or not measurement.divergence:
             return None
-        lowest, highest = max(s[0] for s in spans if s), min(s[1] for s in spans if s)
-        if not lowest < highest:
-            return None
-        logarithms = []
-        for divergence in np.geomspace(lowest, highest, _STEPS)[1:-1]:
-            sizes = [_least_bytes(curves, float(divergence)) for curves in (ours, theirs)]
-            if not any(map(math.isnan, sizes)):
-                logarithms.append(math.log(sizes[0] / sizes[1]))
-        if not logarithms:
-            return None
-        return EqualDivergence(math.exp(sum(logarithms) / len(logarithms)), lowest, highest)
+        size = bytes_at(curves[-1], measurement.divergence)
+        return None if math.isnan(size) else measurement.size / size
 
     @property
     def reaches_reported(self) -> bool | None:
         """Whether netpress's transparent rate is at or under the report's largest; None where either is missing."""
         rate = self.rate(self.ours)
         return None if rate is None or self.reported is None else rate <= self.reported[1] + 5e-4
-
-
-def _span(curves: Sequence[Sequence[Measurement]]) -> tuple[float, float] | None:
-    """Least and largest divergence of all points."""
-    found = [m.divergence for points in curves for m in points if m.divergence is not None and m.divergence > 0]
-    return (min(found), max(found)) if found else None
-
-
-def _least_bytes(curves: Sequence[Sequence[Measurement]], divergence: float) -> float:
-    sizes = [size for points in curves if not math.isnan(size := bytes_at(points, divergence))]
-    return min(sizes, default=math.nan)

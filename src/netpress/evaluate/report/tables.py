@@ -125,7 +125,7 @@ def transparent_table(found: Findings) -> Table:
     points = list(found.transparent.values())
     points += [m for m in found.failed if m.group == "transparent"]
     table = measurement_table(found, points, "Transparent points")
-    ratios = {tool: None if (equal := found.compared([tool])) is None else equal.ratio for tool in found.transparent}
+    ratios = {tool: None if (equal := found.compared(tool)) is None else equal.ratio for tool in found.transparent}
     if not any(ratios.values()):
         return table
     meaning = "bytes for one of NNCodec's best, at equal divergence of the outputs"
