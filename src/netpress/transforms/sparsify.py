@@ -6,6 +6,7 @@ left alone in all steps (the reference also zeroes integers, which must stay exa
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,7 +16,14 @@ import numpy.typing as npt
 from netpress.errors import InvalidConfig
 from netpress.parameters import Parameter
 
-__all__ = ["sparsify", "sparsify_structured", "sparsify_unstructured", "sparsity_of"]
+__all__ = [
+    "sparsify",
+    "sparsify_deviations",
+    "sparsify_largest",
+    "sparsify_structured",
+    "sparsify_unstructured",
+    "sparsity_of",
+]
 
 _MAX_ROUNDS = 501
 
@@ -97,6 +105,55 @@ def sparsify_unstructured(
             for p in base
         ]
     return current
+
+
+def sparsify_deviations(parameters: Sequence[Parameter], deviations: float) -> list[Parameter]:
+    """Zero the weights that lie near the mean of their tensor.
+
+    Args:
+        parameters: the model or the update; its arrays are not changed.
+        deviations: the threshold is the larger distance from zero of mean plus and minus this many population standard
+            deviations, zeros included; 0 or more.
+
+    Returns:
+        New parameters; unchanged ones are the same objects.
+
+    Raises:
+        InvalidConfig: ``deviations`` is negative or not finite.
+
+    Source: unstructured sparsification of the coding tools, for a given delta.
+    """
+    if not (np.isfinite(deviations) and deviations >= 0):
+        raise InvalidConfig(f"the deviations of sparsification must be 0 or more, not {deviations}")
+    return [
+        _threshold(p, _spread_threshold(*_moments(p.value), deviations, 0.0)) if _is_eligible(p) else p
+        for p in parameters
+    ]
+
+
+def sparsify_largest(parameters: Sequence[Parameter], share: float) -> list[Parameter]:
+    """Keep the weights of the largest magnitude of all tensors together.
+
+    Args:
+        parameters: the model or the update; its arrays are not changed.
+        share: of the weights that may be sparsified, 0..1; the number that is kept is rounded up. Ties at the
+            threshold are all kept.
+
+    Returns:
+        New parameters; unchanged ones are the same objects.
+
+    Raises:
+        InvalidConfig: ``share`` is outside 0..1.
+    """
+    if not 0 <= share <= 1:
+        raise InvalidConfig(f"the share of weights to keep must be 0..1, not {share}")
+    eligible = {p.name: p for p in parameters if _is_eligible(p)}
+    if share == 1 or not eligible:
+        return list(parameters)
+    magnitudes = np.concatenate([np.abs(p.value).reshape(-1) for p in eligible.values()])
+    kept = math.ceil(share * magnitudes.size)
+    limit = np.inf if kept == 0 else float(np.partition(magnitudes, magnitudes.size - kept)[magnitudes.size - kept])
+    return [_threshold(p, limit) if p.name in eligible else p for p in parameters]
 
 
 def sparsify_structured(parameters: Sequence[Parameter], *, gain: float = 0.9) -> list[Parameter]:

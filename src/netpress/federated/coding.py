@@ -1,0 +1,249 @@
+"""One change of a model to an NNC stream, and back. State goes in and comes out; nothing is kept here."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from netpress.bitstream import PayloadType, UnitType, payload_members, scan_units
+from netpress.config import EncodeConfig
+from netpress.decoder import Decoder
+from netpress.encoder import Encoder
+from netpress.errors import InvalidBitstream, InvalidModel
+from netpress.federated.config import FederatedConfig, Sparsification
+from netpress.federated.layout import Group, GroupKind, Layout, Model, is_integer
+from netpress.index import header_of, index_stream
+from netpress.limits import DecodeLimits
+from netpress.parameters import Parameter, ParameterKind
+from netpress.quantize.levels import quantize
+from netpress.quantize.step_size import qp_for_step, qp_range
+from netpress.quantize.tensor import QuantizedTensor
+from netpress.transforms.sparsify import (
+    sparsify_deviations,
+    sparsify_largest,
+    sparsify_structured,
+    sparsify_unstructured,
+)
+from netpress.updates.state import UpdateState
+
+__all__ = ["CodedChange", "copy_state", "decode_change", "encode_change", "sparsified"]
+
+Array = npt.NDArray[Any]
+
+_DENSITY = 2
+_UNIT_TYPES = (UnitType.STR, UnitType.MPS, UnitType.NDU)
+_UNARY_LENGTH_MINUS1 = 9
+_FIRST_STEP = 8.0
+"""The coarsest step that is tried, in root mean squares of the values that changed."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CodedChange:
+    """A stream, the change of every tensor that a decoder makes of it, and the state of both ends after it."""
+
+    data: bytes
+    changes: Model
+    state: UpdateState
+
+
+def copy_state(state: UpdateState) -> UpdateState:
+    """Return a state that can be changed without changing the other; arrays are shared, which nothing writes to."""
+    return UpdateState(
+        dict(state.levels), dict(state.depths), dict(state.parameter_ids), dict(state.histories), state.device_id
+    )
+
+
+def encode_change(
+    layout: Layout,
+    changes: Mapping[str, Array],
+    held: Mapping[str, Array],
+    config: FederatedConfig,
+    state: UpdateState | None = None,
+) -> CodedChange:
+    """Code a change of a model.
+
+    Args:
+        layout: of the model.
+        changes: from :meth:`Layout.difference`, perhaps with what earlier updates left out.
+        held: the model that both ends hold.
+        config: steps and tools.
+        state: of the updates before; None for the first one.
+
+    Raises:
+        InvalidModel: a value is infinite or undefined; names the tensor.
+    """
+    for name, value in changes.items():
+        if not is_integer(value.dtype) and not np.isfinite(value).all():
+            raise InvalidModel("the change has infinite or undefined values", tensor=name)
+    packed = layout.pack(sparsified(changes, config.sparsification), held)
+    state = UpdateState() if state is None else state
+    if not packed:
+        return CodedChange(b"", layout.unpack({}, held), copy_state(state))
+    kinds = {group.name: group.kind for group in layout.groups}
+    floats = {name: value for name, value in packed.items() if value.dtype == np.float32}
+    quantized = {name: _quantized(name, kinds[name], value, config) for name, value in floats.items()}
+    plain = EncodeConfig(
+        qp=0, qp_density=_DENSITY, effort=config.effort, differences=True, topology_storage_format=None
+    )
+    candidates = [plain]
+    if config.temporal and state.levels:
+        candidates.append(plain.replace(tca=True, hdsp=True))
+    data = min((_encoded(packed, quantized, candidate, state) for candidate in candidates), key=len)
+    decoded = decode_change(layout, data, held, state)
+    return dataclasses.replace(decoded, data=data)
+
+
+def _encoded(
+    packed: Model, quantized: Mapping[str, QuantizedTensor], config: EncodeConfig, state: UpdateState
+) -> bytes:
+    encoder = Encoder(config)
+    encoder.state = copy_state(state)
+    return encoder.encode(packed, quantized=quantized)
+
+
+def _quantized(name: str, kind: GroupKind, value: Array, config: FederatedConfig) -> QuantizedTensor:
+    """Return the levels of a group at the coarsest step at which they carry the share of its power that is asked for.
+
+    A step in fixed relation to the values would not do: where no value stands out the quantiser may find none worth
+    its bits, round after round, while what is due grows.
+    """
+    if kind in (GroupKind.MEANS, GroupKind.VARIANCES):
+        qp = _clipped(qp_for_step(config.statistics_step, _DENSITY))
+        return _at_qp(name, value, qp, config)
+    share = config.carried if kind is GroupKind.WEIGHTS else config.vectors_carried
+    power = float(np.sum(np.square(value, dtype=np.float64)))
+    present = int(np.count_nonzero(value))
+    octave = 1 << _DENSITY
+    qp = _clipped(qp_for_step(_FIRST_STEP * float(np.sqrt(power / present)), _DENSITY)) if power > 0 else 0
+    found = _at_qp(name, value, qp, config)
+    while _left(value, found) > (1 - share) * power and found.qp > qp_range(_DENSITY)[0]:
+        found = _at_qp(name, value, _clipped(found.qp - octave), config)
+    # Within the octave above, the coarsest that does.
+    for qp in range(found.qp + octave - 1, found.qp, -1):
+        coarser = _at_qp(name, value, _clipped(qp), config)
+        if _left(value, coarser) <= (1 - share) * power:
+            return coarser
+    return found
+
+
+def _at_qp(name: str, value: Array, qp: int, config: FederatedConfig) -> QuantizedTensor:
+    levels, used = quantize(
+        np.ascontiguousarray(value),
+        qp=qp,
+        qp_density=_DENSITY,
+        dependent=True,
+        lambda_scale=config.rate_weight,
+        rate_unary_length=_UNARY_LENGTH_MINUS1,
+        reference=False,
+        name=name,
+    )
+    return QuantizedTensor(levels, used, dependent=True)
+
+
+def _left(value: Array, quantized: QuantizedTensor) -> float:
+    """Return the power of what the levels leave out."""
+    return float(np.sum(np.square(value - quantized.values(_DENSITY), dtype=np.float64)))
+
+
+def _clipped(qp: float) -> int:
+    low, high = qp_range(_DENSITY)
+    return min(max(round(qp), low), high)
+
+
+def decode_change(
+    layout: Layout, data: bytes, held: Mapping[str, Array], state: UpdateState | None = None
+) -> CodedChange:
+    """Decode a change of a model that this end holds too.
+
+    Names, shapes and types of the stream are compared with the layout before anything is decoded.
+
+    Args:
+        layout: of the model.
+        data: the stream; empty for no change.
+        held: the model that both ends hold.
+        state: of the updates before; None for the first one. It is not changed.
+
+    Raises:
+        InvalidBitstream: the stream is damaged, or its tensors are not those of the model.
+        UnsupportedBitstream: the stream uses syntax that is not implemented.
+        LimitExceeded: the stream claims more than the model can have.
+        BaseMismatch: the stream builds on an update that was not decoded here.
+    """
+    state = UpdateState() if state is None else state
+    if not data:
+        return CodedChange(data, layout.unpack({}, held), copy_state(state))
+    _check_headers(layout, data)
+    decoder = Decoder(_limits(layout))
+    decoder.state = copy_state(state)
+    packed = decoder.decode(data)
+    changes = layout.unpack(packed, held)
+    for name, value in changes.items():
+        if not is_integer(value.dtype) and not np.isfinite(value).all():
+            raise InvalidBitstream(f"the update of tensor {name!r} has infinite values")
+    return CodedChange(data, changes, decoder.state)
+
+
+def _limits(layout: Layout) -> DecodeLimits:
+    """Nothing that fits the model needs more."""
+    groups = layout.groups
+    values = 2 * layout.values
+    return DecodeLimits(
+        max_units=len(groups) + 8,
+        max_tensors=len(groups),
+        max_dimensions=2,
+        max_elements=values,
+        max_total_bytes=4 * values,
+        max_cheap_elements=values,
+        max_name_bytes=64,
+        max_topology_bytes=1 << 16,
+        max_codebook_size=1 << 16,
+    )
+
+
+def _check_headers(layout: Layout, data: bytes) -> None:
+    groups: dict[str, Group] = {group.name: group for group in layout.groups}
+    seen: set[str] = set()
+    for extent in scan_units(memoryview(data), limits=_limits(layout)):
+        if extent.unit_type not in _UNIT_TYPES:
+            raise InvalidBitstream("the update has a unit that no update has", unit=extent.index, offset=extent.offset)
+    for unit in index_stream(data, _limits(layout)).units:
+        header = header_of(unit)
+        for member in payload_members(header):
+            group = groups.get(member.name)
+            if group is None or header.is_block:
+                raise InvalidBitstream(f"the update has a tensor {member.name!r}, which the model does not have")
+            if member.name in seen:
+                raise InvalidBitstream(f"the update has tensor {member.name!r} twice")
+            seen.add(member.name)
+            if tuple(member.shape) != group.shape:
+                raise InvalidBitstream(
+                    f"the update has tensor {member.name!r} of shape {tuple(member.shape)}, the model {group.shape}"
+                )
+            is_exact = header.nnr_compressed_data_unit_payload_type == PayloadType.INT
+            if is_exact != (group.kind in (GroupKind.INTEGERS, GroupKind.UPPER_WORDS)):
+                raise InvalidBitstream(f"the update has tensor {member.name!r} of another type than the model")
+
+
+def sparsified(changes: Mapping[str, Array], rules: Sparsification | None) -> Mapping[str, Array]:
+    """Return the change of a model with weights set to zero.
+
+    Args:
+        changes: from :meth:`Layout.difference`; not changed.
+        rules: None leaves everything as it is.
+    """
+    if rules is None:
+        return changes
+    parameters = [Parameter(name, value, ParameterKind.WEIGHT, i) for i, (name, value) in enumerate(changes.items())]
+    if rules.deviations is not None:
+        parameters = sparsify_deviations(parameters, rules.deviations)
+    if rules.share:
+        parameters = sparsify_unstructured(parameters, steps=0.0, sparsity=rules.share)
+    if rules.keep < 1:
+        parameters = sparsify_largest(parameters, rules.keep)
+    if rules.rows:
+        parameters = sparsify_structured(parameters, gain=rules.rows)
+    return {p.name: p.value for p in parameters}
