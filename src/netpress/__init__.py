@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from netpress.api import decode, encode, load, open, save
 from netpress.bitstream.reader import NetpressWarning
+from netpress.calibration.blocks import quantize_blocks
 from netpress.calibration.collect import calibrate
 from netpress.calibration.quantizer import quantize_model
+from netpress.calibration.residence import empty_parameters
 from netpress.calibration.statistics import Calibration, LayerStatistics
 from netpress.chain import ChainLink, UpdateChain
 from netpress.config import EncodeConfig
@@ -70,9 +72,11 @@ __all__ = [
     "calibrate",
     "compress",
     "decode",
+    "empty_parameters",
     "encode",
     "load",
     "open",
+    "quantize_blocks",
     "quantize_model",
     "save",
 ]

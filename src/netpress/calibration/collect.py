@@ -23,7 +23,7 @@ from netpress.task import Batch, Task
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["calibrate"]
+__all__ = ["DEFAULT_MEMORY_BYTES", "block_widths", "calibrate", "inference", "projected", "row_sensitivity"]
 
 DEFAULT_MEMORY_BYTES = 2 << 30
 _SMALLEST_BLOCK = 64
@@ -80,11 +80,11 @@ def calibrate(
     generator = torch.Generator().manual_seed(seed)
     parameters = {n: p for n, p in module.named_parameters() if p.is_floating_point()}
     weights = {n: p for n, p in parameters.items() if p.ndim > 1}
-    observer = Observer(weights, _blocks(weights, memory_bytes), generator)
+    observer = Observer(weights, block_widths(weights, memory_bytes), generator)
     squares: dict[str, Any] = {}
     samples = 0
     try:
-        with _inference(module, parameters if sensitivities else {}), torch.set_grad_enabled(sensitivities):
+        with inference(module, parameters if sensitivities else {}), torch.set_grad_enabled(sensitivities):
             for batch in task.batches("calibration") if callable(batches) else batches:
                 with observer:
                     output = task.output(module, batch)
@@ -102,7 +102,7 @@ def calibrate(
 
 
 @contextlib.contextmanager
-def _inference(module: Any, differentiated: Mapping[str, Any]) -> Iterator[None]:
+def inference(module: Any, differentiated: Mapping[str, Any]) -> Iterator[None]:
     """Inference mode, with layers that show all their products; gradients of some parameters."""
     import torch
 
@@ -142,10 +142,32 @@ def _unfused(recurrent: bool) -> Iterator[None]:
 def _add_squares(
     squares: dict[str, Any], parameters: Mapping[str, Any], output: Any, kind: str, generator: Any
 ) -> None:
-    """Add the squared gradients of a random projection of the outputs; sums over the columns of weights.
+    """Add the squared gradients of a random projection of the outputs; sums over the columns of weights."""
+    import torch
+
+    used = list(parameters.items())
+    projection = projected(output, kind, generator)
+    gradients = torch.autograd.grad(projection, [p for _, p in used], allow_unused=True)
+    for (name, parameter), gradient in zip(used, gradients, strict=True):
+        if gradient is None:
+            continue
+        if not bool(gradient.isfinite().all()):
+            raise InvalidModel("the gradients of the outputs are not finite on the calibration data", tensor=name)
+        square = gradient.detach().to(torch.float64).square()
+        square = square if parameter.ndim < 2 else square.flatten(1).sum(1)
+        squares[name] = squares[name] + square if name in squares else square
+
+
+def projected(output: Any, kind: str, generator: Any) -> Any:
+    """Return the product of the outputs of a batch and a random projection, whose gradients tell sensitivities.
 
     The projections have the Fisher information of the outputs as their covariance, and are independent from sample to
     sample, so that the square of the gradient of a whole batch has the sum of the squares as its mean.
+
+    Args:
+        output: float tensor of any shape.
+        kind: ``"logits"`` or ``"values"``.
+        generator: the random generator.
     """
     import torch
 
@@ -157,19 +179,10 @@ def _add_squares(
         probabilities = output.detach().softmax(axis)
         roots = probabilities.sqrt()
         projection = roots * signs - probabilities * (roots * signs).sum(axis, keepdim=True)
-    used = list(parameters.items())
-    gradients = torch.autograd.grad((output * projection).sum(), [p for _, p in used], allow_unused=True)
-    for (name, parameter), gradient in zip(used, gradients, strict=True):
-        if gradient is None:
-            continue
-        if not bool(gradient.isfinite().all()):
-            raise InvalidModel("the gradients of the outputs are not finite on the calibration data", tensor=name)
-        square = gradient.detach().to(torch.float64).square()
-        square = square if parameter.ndim < 2 else square.flatten(1).sum(1)
-        squares[name] = squares[name] + square if name in squares else square
+    return (output * projection).sum()
 
 
-def _blocks(weights: Mapping[str, Any], memory_bytes: int) -> dict[str, int]:
+def block_widths(weights: Mapping[str, Any], memory_bytes: int) -> dict[str, int]:
     """Return the width of the blocks of moments of each weight, so that all together fit the memory."""
     inputs = {n: max(w.shape) if w.ndim == 2 else max(w[0].numel(), w[:, 0].numel()) for n, w in weights.items()}
     blocks = dict(inputs)
@@ -198,7 +211,7 @@ def _calibration(
                 vectors.update(dict.fromkeys(names[name], squares))
         elif name in statistics:
             layer = statistics[name]
-            sensitivity = None if squares is None else _sensitivity(layer, squares, tuple(parameter.shape))
+            sensitivity = None if squares is None else row_sensitivity(layer, squares, tuple(parameter.shape))
             complete = LayerStatistics(layer.layout, layer.moments, layer.mean, layer.count, sensitivity)
             layers.update(dict.fromkeys(names[name], complete))
         else:
@@ -218,7 +231,7 @@ def _names(module: Any) -> dict[str, list[str]]:
     return names
 
 
-def _sensitivity(
+def row_sensitivity(
     layer: LayerStatistics, squares: npt.NDArray[np.float64], shape: tuple[int, ...]
 ) -> npt.NDArray[np.float64]:
     """Return the divergence per unit of the quadratic form, from the squared gradients of each row of the weight.

@@ -93,6 +93,8 @@ class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return None
 
     def _add(self, name: str, layout: str, rows: tuple[int, int], x: Tensor) -> None:
+        if name in self._sums and self._sums[name].layout == TABLE:
+            del self._sums[name]  # an embedding that is also the last layer of the network, which says more about it
         sums = self._sums.setdefault(name, _Sums(layout, x.shape[0]))
         if sums.layout != layout or sums.groups != x.shape[0]:
             raise InvalidModel(
@@ -167,7 +169,7 @@ class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         counts = torch.bincount(indexes.reshape(-1), minlength=weight.shape[0]).to(torch.float32)
         sums = self._sums.setdefault(found[0], _Sums(TABLE, 1))
         if sums.layout != TABLE:
-            return  # also the last layer of the network, which says more about it
+            return  # also the last layer of the network
         part = sums.parts.setdefault((0, weight.shape[0]), [counts.new_zeros((1, len(counts), 1)), None, 0])
         part[0] += counts[None, :, None]
         part[2] += indexes.numel()
