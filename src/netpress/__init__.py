@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from netpress.api import decode, encode, load, open, save
 from netpress.bitstream.reader import NetpressWarning
 from netpress.calibration.blocks import quantize_blocks
-from netpress.calibration.collect import calibrate
+from netpress.calibration.measured import calibrate
 from netpress.calibration.quantizer import quantize_model
 from netpress.calibration.residence import empty_parameters
 from netpress.calibration.statistics import Calibration, LayerStatistics

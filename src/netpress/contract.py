@@ -228,7 +228,7 @@ class _Coder:
         if data is not None and not isinstance(data, Calibration):
             if not self.is_module:
                 raise InvalidConfig("calibration batches need a torch module; or give a Calibration")
-            from netpress.calibration.collect import calibrate
+            from netpress.calibration.measured import calibrate
 
             batches = dataclasses.replace(task, calibration_batches=data).batches("calibration")
             data = calibrate(model, batches, forward=task.output, outputs=task.outputs)

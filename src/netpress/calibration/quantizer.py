@@ -22,7 +22,7 @@ from netpress.quantize.levels import quantize
 from netpress.quantize.step_size import qp_for_step, qp_range, step_size
 from netpress.quantize.tensor import QuantizedTensor
 
-__all__ = ["calibrated_qps", "quantize_model"]
+__all__ = ["calibrated_qps", "layer_densities", "quantize_model"]
 
 # Slope of the squared error of the trellis at high rates, in squared steps per bit: 2 ln 2 times its noise.
 _SLOPE = 4 * (math.log(2) / 6) * 0.7
@@ -137,6 +137,15 @@ def calibrated_qps(
     """Return the qps that :func:`quantize_model` gives the weights that the calibration knows; arguments likewise."""
     _, layers = _layers(source, calibration, damping, unreached=False)
     return _layer_qps(layers, qp, qp_density, allocation)
+
+
+def layer_densities(source: Any, calibration: Calibration, *, damping: float = 0.01) -> dict[str, float]:
+    """Return by name the divergence that a white error of variance 1 of one weight makes on average, after feedback.
+
+    0 where nothing depends on a layer, or sensitivities were not collected.
+    """
+    _, layers = _layers(source, calibration, damping, unreached=False)
+    return {n: 0.0 if layer.statistics.sensitivity is None else layer.density for n, layer in layers.items()}
 
 
 def _layers(

@@ -45,7 +45,7 @@ class LayerStatistics:
         count: number of ``x`` seen, per group.
         sensitivity: float64, shape (rows of the weight,): twice the divergence of the network's outputs per unit of
             ``e^T moments e`` with ``e`` the errors of a row, of ``e^T e`` for a table. Shape (1,) for ``"rows"``: the
-            same for all outputs. None: not collected.
+            same for all outputs. After measuring, up to a factor that all layers share. None: not collected.
     """
 
     layout: str

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from netpress.calibration.collect import calibrate
+from netpress.calibration.measured import calibrate
 from netpress.calibration.quantizer import quantize_model
 from netpress.calibration.statistics import Calibration
 from netpress.parallel import Progress

@@ -1,0 +1,287 @@
+"""How much the error of each layer matters, measured: one layer quantised at a time, on samples kept apart.
+
+Closed forms know the first order. They miss that feedback does better on the samples it was made from than on others
+(where a layer has more inputs than there were samples, by an order of magnitude), and that errors do not stay small.
+
+Source: docs/notes/calibrated-quantisation.md.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import dataclasses
+import math
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from netpress.bitstream.reader import NetpressWarning
+from netpress.calibration import collect
+from netpress.calibration.quantizer import layer_densities, quantize_model
+from netpress.calibration.statistics import Calibration
+from netpress.parallel import Progress
+from netpress.quantize.step_size import qp_for_step, step_size
+from netpress.task import Batch, Task
+
+__all__ = ["calibrate", "measure_densities", "with_densities"]
+
+_DENSITY = 2
+_FIRST_QP = -20
+_TARGETS = {"logits": 0.05, "values": 1e-3}
+"""Divergence of the whole network at which layers are compared: large beside rounding, small enough to be of use. In
+nats per sample, and as a share of the squared outputs."""
+_TRIES = 5
+_MOST = 16.0
+"""Largest correction of a sensitivity, as a factor: few samples tell no more."""
+_PASSES = 8192
+"""Layers times samples, about which more would take longer than it brings."""
+_FEWEST = 16
+_EVERY = 4
+"""One batch of so many is kept apart."""
+
+
+def calibrate(
+    module: Any,
+    batches: Iterable[Batch] | Callable[[], Iterable[Batch]],
+    *,
+    forward: Callable[[Any, Batch], Any] | None = None,
+    outputs: str = "logits",
+    sensitivities: bool = True,
+    measure: bool = True,
+    memory_bytes: int = collect.DEFAULT_MEMORY_BYTES,
+    device: Any = None,
+    progress: Progress | None = None,
+    seed: int = 0,
+) -> Calibration:
+    """Collect the statistics that calibrated quantisation needs, from unlabelled inputs.
+
+    Every use of a weight in a product, a convolution (of any dimension, with groups, stride, dilation; transposed) or a
+    look-up is seen, whatever layer it belongs to: linear and convolutional layers, attention, LSTM and GRU cells,
+    embeddings. Weights that are used otherwise are named in a warning.
+
+    Args:
+        module: the network; put into inference mode for the time, its parameters are not changed.
+        batches: inputs, as a task has them; four or more, better. Some hundred samples do.
+        forward: runs the network on a batch and returns its output tensor; None: calls it with the inputs of the batch.
+        outputs: ``"logits"`` (classes in the last dimension, or in dimension 1 of an image) or ``"values"``. Tells what
+            the divergence of two outputs is: that of Kullback and Leibler between the distributions, or half the
+            squared difference.
+        sensitivities: also collect how much each layer and row matters, which needs a backward pass.
+        measure: correct the sensitivities by what quantising one layer after the other does on every fourth batch,
+            before those batches join the statistics. Takes about as many forward passes as there are layers; with
+            less than four batches nothing is measured.
+        memory_bytes: for all moments together. Wide layers get moments of blocks of their inputs if need be.
+        device: where to run, such as ``"cuda"``; the module returns to where it was. None: where it is.
+        progress: called with what is done, in samples and 0 for the unknown total or in layers and their number, and
+            words for it.
+        seed: of the random choices.
+
+    Returns:
+        The statistics, with numpy arrays only.
+
+    Raises:
+        InvalidModel: inputs of a layer are infinite or undefined; names the weight.
+        InvalidConfig: there are no batches, or ``outputs`` is unknown.
+    """
+    apart: list[Batch] = []
+
+    def others() -> Iterator[Batch]:
+        for place, batch in enumerate(batches() if callable(batches) else batches):
+            if place % _EVERY == _EVERY - 1:
+                apart.append(batch)
+            else:
+                yield batch
+
+    options: dict[str, Any] = {
+        "forward": forward,
+        "outputs": outputs,
+        "sensitivities": sensitivities,
+        "memory_bytes": memory_bytes,
+        "device": device,
+        "progress": progress,
+        "seed": seed,
+    }
+    if not (measure and sensitivities):
+        return collect.calibrate(module, batches, **options)
+    found = collect.calibrate(module, others, **options)
+    if not apart:
+        return found
+    with _at(module, device):
+        densities = measure_densities(module, found, apart, forward=forward, outputs=outputs, progress=progress)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NetpressWarning)  # it was said before
+        found = found.merge(collect.calibrate(module, apart, **options))
+    return with_densities(module, found, densities)
+
+
+@contextlib.contextmanager
+def _at(module: Any, device: Any) -> Iterator[None]:
+    """Have the network on a device for a while."""
+    home = next((parameter.device for parameter in module.parameters()), None)
+    if device is not None:
+        module.to(device)
+    try:
+        yield
+    finally:
+        if home is not None:
+            module.to(home)
+
+
+def measure_densities(
+    module: Any,
+    calibration: Calibration,
+    batches: Sequence[Batch],
+    *,
+    forward: Callable[[Any, Batch], Any] | None = None,
+    outputs: str = "logits",
+    progress: Progress | None = None,
+) -> dict[str, float]:
+    """Return what quantising each layer does to the outputs, per weight and squared step.
+
+    The layers are quantised as :func:`netpress.quantize_model` does it, at steps that together make a divergence of
+    about 0.05 nats, or an error of 0.1 % of the squared values (if not so coarse that weights vanish), and the network
+    runs with one of them at a time.
+
+    Args:
+        module: the network, a torch module in inference mode; unchanged.
+        calibration: with sensitivities, from other samples than these.
+        batches: inputs that the calibration has not seen. Some are left out where there are many layers.
+        forward, outputs: as for :func:`netpress.calibrate`.
+        progress: called with layers done, their number, and the name of the weight.
+
+    Returns:
+        By name of the weight; without layers on which nothing depends. The unit is the same for all, and arbitrary.
+    """
+    names = [name for name, value in layer_densities(module, calibration).items() if value > 0]
+    judge = _Judge(module, _few(batches, len(names)), forward, outputs)
+    levels = judge.quantized(calibration)
+    found: dict[str, float] = {}
+    for done, name in enumerate(names):
+        if progress is not None:
+            progress(done, len(names), name)
+        tensor = levels[name]
+        divergence = judge.divergence({name: tensor.values(_DENSITY)})
+        found[name] = divergence / (tensor.levels.size * step_size(tensor.qp, _DENSITY) ** 2)
+    return found
+
+
+def with_densities(module: Any, calibration: Calibration, found: Mapping[str, float]) -> Calibration:
+    """Return a calibration whose sensitivities agree with what was measured.
+
+    Args:
+        module: the network.
+        calibration: of all samples.
+        found: from :func:`measure_densities`.
+
+    Returns:
+        The calibration with each layer's sensitivity times a factor of at most 16 from the median; the mean of the
+        logarithms of the factors over all weights is 0.
+    """
+    densities = layer_densities(module, calibration)
+    ratios = {n: math.log(max(found[n], 1e-300) / densities[n]) for n in found if densities.get(n, 0) > 0}
+    if not ratios:
+        return calibration
+    sizes = {name: float(parameter.numel()) for name, parameter in named_weights(module).items() if name in ratios}
+    names = sorted(ratios, key=ratios.__getitem__)
+    shares = np.cumsum([sizes[name] for name in names]) / sum(sizes.values())
+    middle = ratios[names[int(np.searchsorted(shares, 0.5))]]
+    limit = math.log(_MOST)
+    ratios = {name: min(max(ratio - middle, -limit), limit) for name, ratio in ratios.items()}
+    mean = sum(sizes[name] * ratio for name, ratio in ratios.items()) / sum(sizes.values())
+    layers = dict(calibration.layers)
+    for name, ratio in ratios.items():
+        sensitivity = layers[name].sensitivity
+        assert sensitivity is not None  # else it had no density
+        layers[name] = dataclasses.replace(layers[name], sensitivity=sensitivity * math.exp(ratio - mean))
+    return dataclasses.replace(calibration, layers=layers)
+
+
+def named_weights(module: Any) -> dict[str, Any]:
+    """Return the parameters of a network under all their names."""
+    return dict(module.named_parameters(remove_duplicate=False))
+
+
+def _few(batches: Sequence[Batch], layers: int) -> list[Batch]:
+    """Return so many batches that the passes do not take too long, but at least one."""
+    wanted = max(_FEWEST, _PASSES // layers)
+    chosen: list[Batch] = []
+    samples = 0
+    for batch in batches:
+        chosen.append(batch)
+        samples += _length(batch)
+        if samples >= wanted:
+            break
+    return chosen
+
+
+def _length(batch: Batch) -> int:
+    first = next(iter(batch.values())) if isinstance(batch, Mapping) else batch
+    first = first[0] if isinstance(first, (tuple, list)) else first
+    return len(first)
+
+
+class _Judge:
+    """The divergence of the network with other weights."""
+
+    def __init__(self, module: Any, batches: Sequence[Batch], forward: Any, outputs: str) -> None:
+        import torch
+
+        self.task = Task(name="calibration", forward=forward)
+        self.module = copy.deepcopy(module).eval()
+        self.batches, self.kind = batches, outputs
+        self.parameters = named_weights(self.module)
+        with torch.inference_mode():
+            self.wanted = [self.task.output(self.module, batch) for batch in batches]
+
+    def divergence(self, weights: Mapping[str, Any]) -> float:
+        """Return the divergence with some weights replaced, which are put back: see :data:`_TARGETS`."""
+        import torch
+
+        kept = {name: self.parameters[name].detach().clone() for name in weights}
+        with torch.no_grad():
+            for name, value in weights.items():
+                target = self.parameters[name]
+                target.copy_(torch.from_numpy(np.ascontiguousarray(value)).reshape(target.shape))
+        total, scale = 0.0, 0.0
+        with torch.inference_mode():
+            for batch, wanted in zip(self.batches, self.wanted, strict=True):
+                found = self.task.output(self.module, batch)
+                total += _divergence(wanted, found, self.kind)
+                scale += len(wanted) if self.kind == "logits" else float(wanted.double().square().sum())
+        with torch.no_grad():
+            for name, value in kept.items():
+                self.parameters[name].copy_(value)
+        return total / max(scale, 1e-300)
+
+    def quantized(self, calibration: Calibration) -> dict[str, Any]:
+        """Return the integers of all layers at steps that make about the divergence at which layers are compared."""
+        coarsest = self._coarsest(calibration)
+        qp, tried = min(_FIRST_QP, coarsest), set()
+        while True:
+            levels = quantize_model(self.module, calibration, qp=qp, qp_density=_DENSITY)
+            found = self.divergence({name: levels[name].values(_DENSITY) for name in calibration.layers})
+            tried.add(qp)
+            distance = round(_DENSITY * math.log2(_TARGETS[self.kind] / max(found, 1e-9)))
+            following = min(qp + min(max(distance, -12), 12), coarsest)
+            if abs(distance) <= _DENSITY or following in tried or len(tried) == _TRIES:
+                return levels
+            qp = following
+
+    def _coarsest(self, calibration: Calibration) -> int:
+        """Return the qp at which the step is the root mean square of the weights, in the mean of their logarithms."""
+        weights = [self.parameters[name].detach().double() for name in calibration.layers]
+        logs = [0.5 * math.log(float(weight.square().mean()) + 1e-300) for weight in weights]
+        sizes = [weight.numel() for weight in weights]
+        return math.floor(qp_for_step(math.exp(float(np.average(logs, weights=sizes))), _DENSITY))
+
+
+def _divergence(wanted: Any, found: Any, kind: str) -> float:
+    """Kullback-Leibler divergences summed over samples, means over positions; or the squared error."""
+    if kind == "values":
+        return float((found.double() - wanted.double()).square().sum())
+    axis = 1 if wanted.ndim == 4 else -1
+    known, other = (output.double().log_softmax(axis) for output in (wanted, found))
+    return float((known.exp() * (known - other)).sum(axis).reshape(len(wanted), -1).mean(1).sum())
