@@ -37,7 +37,7 @@ from torch import nn
 import netpress
 from netpress import Task, evaluate
 from netpress.formats.pytorch import to_torch
-from netpress.transforms.batch_norm import find_blocks, fold
+from netpress.recipe.folded_state import folded_state
 
 # Evaluation samples; None: all.
 TASKS: dict[str, int | None] = {
@@ -182,33 +182,6 @@ class NNCodecRows:
 
         label = "dependent quantisation" + (", opt_qp" if optimised else "") + suffix
         return Row("NNCodec", label, encode, lambda data: complete(netpress.decode(data)), scout, not suffix)
-
-
-def folded_state(module: nn.Module, *, multiply: bool) -> tuple[State, State]:
-    """Return the state with folded batch norms, and what completes it, which is not coded.
-
-    Of each batch norm a factor and a bias remain, which takes in that of the layer; the factor is that of the batch
-    norm, or multiplied into the weight. The variance that completes the state is such that nothing else happens.
-    """
-    state = {name: value.numpy() for name, value in module.state_dict().items()}
-    rest: dict[str, Any] = {}
-    for block in find_blocks({name: value.shape for name, value in state.items()}, {}, module):
-        gamma, beta, mean, var = (state[n] for n in (block.bn_gamma, block.bn_beta, block.bn_mean, block.bn_var))
-        bias = None if block.bias is None else state[block.bias]
-        factor, offset = fold(gamma=gamma, beta=beta, mean=mean, var=var, epsilon=block.epsilon, bias=bias)
-        state[block.bn_gamma], state[block.bn_beta] = factor, offset
-        if multiply:
-            weight = state[block.weight]
-            state[block.weight] = weight * factor.reshape(-1, *(1,) * (weight.ndim - 1))
-            rest[block.bn_gamma] = np.ones_like(gamma)
-        rest[block.bn_mean] = np.zeros_like(mean)
-        rest[block.bn_var] = np.full_like(var, 1 - block.epsilon)
-        if block.bias is not None:
-            rest[block.bias] = np.zeros_like(offset)
-        counter = block.bn_var.replace("running_var", "num_batches_tracked")
-        if counter in state:
-            rest[counter] = state[counter]
-    return {name: value for name, value in state.items() if name not in rest}, rest
 
 
 def netpress_rows(module: nn.Module, calibration: netpress.Calibration) -> list[Row]:
