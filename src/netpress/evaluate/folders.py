@@ -153,12 +153,12 @@ def _sound(file: Path, rate: int, length: int) -> Tensor:
 
 def _scaled(values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     """Integers of any width as numbers from -1 to 1; 8-bit ones have their zero at 128."""
-    floats: npt.NDArray[np.float32] = values.astype(np.float32)
     if values.dtype.kind == "f":
-        return floats
-    zero = np.float32(128 if values.dtype == np.uint8 else 0)
-    floats = (floats - zero) / np.float32(2 ** (8 * values.itemsize - 1))
-    return floats
+        zero, one = 0, 1
+    else:
+        zero, one = 128 if values.dtype == np.uint8 else 0, 2 ** (8 * values.itemsize - 1)
+    scaled: npt.NDArray[np.float32] = np.subtract(values, zero, dtype=np.float32) / np.float32(one)
+    return scaled
 
 
 def _classes(path: Path, endings: Sequence[str], what: str) -> tuple[list[Path], list[int], list[str]]:
