@@ -381,6 +381,15 @@ class TestQuantizeModel:
         assert exact["0.weight"].qp == -30
         assert exact["3.weight"].qp == qps["3.weight"]
 
+    def test_issue_6_same_steps_where_outputs_do_not_depend_on_a_layer(self):
+        module = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 4))
+        with torch.no_grad():
+            module[2].weight.zero_()  # no gradient passes
+        calibration = run(module, torch.randn(20, 6))
+        for allocation, expected in ((0, -16), (1, -4)):
+            quantized = netpress.quantize_model(module, calibration, qp=-16, allocation=allocation)
+            assert quantized["0.weight"].qp == expected
+
     def test_weights_without_statistics_are_quantised_without_data(self):
         module = nn.Linear(30, 20)
         module.other = nn.Linear(30, 20)

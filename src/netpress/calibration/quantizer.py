@@ -194,7 +194,7 @@ def _layer_qps(layers: Mapping[str, _Layer], qp: int, qp_density: int, allocatio
     for name, layer in layers.items():
         # Outputs that do not depend on a layer on these data: at most 8 times the average step.
         ratio = mean - math.log(layer.density) if layer.density > 0 else math.inf
-        exponent = min(max(allocation * ratio / 2, -math.log(64)), math.log(8))
+        exponent = min(max(allocation * ratio / 2, -math.log(64)), math.log(8)) if allocation else 0.0
         step = step_size(qp, qp_density) * math.exp(exponent)
         qps[name] = min(max(round(qp_for_step(step, qp_density)), low), high)
     return qps
