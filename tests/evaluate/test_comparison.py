@@ -11,6 +11,8 @@ import pytest
 import netpress
 from netpress import InvalidConfig, Scores, Task
 from netpress.evaluate import confidence_interval, divergence, resample, standard_error, transparent_point
+from netpress.evaluate.curves import bytes_at, compare
+from netpress.evaluate.transparency import coarsest_that_passes
 
 torch = pytest.importorskip("torch")
 
@@ -138,3 +140,36 @@ def test_no_transparent_point() -> None:
     with pytest.raises(InvalidConfig, match="at qp -12 the loss is"):
         transparent_point(error_task("min"), 1e-9, finest=-12)
     assert transparent_point(error_task("min"), 1e9, finest=-30, coarsest=-20).qp == -20
+
+
+@pytest.mark.parametrize("known", [{-20: True}, {0: False}, {-3: False, -40: True}, {-60: True, 17: False}])
+def test_coarsest_that_passes(known: dict[int, bool]) -> None:
+    """From any knowledge, it finds the last one before the first failure, and asks for none twice."""
+    asked: list[int] = []
+
+    def passes(qp: int) -> bool:
+        asked.append(qp)
+        return qp <= -11
+
+    assert coarsest_that_passes(passes, known, finest=-60, coarsest=16) == -11
+    assert len(set(asked)) == len(asked) <= 7
+    assert not set(asked) & set(known)
+
+
+def test_coarsest_at_the_bounds() -> None:
+    assert coarsest_that_passes(lambda _: True, {0: True}, finest=-60, coarsest=16) == 16
+    assert coarsest_that_passes(lambda _: False, {0: False}, finest=-60, coarsest=16) is None
+    assert coarsest_that_passes(lambda qp: qp < -30, {0: False}, finest=-60, coarsest=16, tries=1) is None
+    # Ups and downs: what passes beyond a failure does not count.
+    assert coarsest_that_passes(lambda _: True, {-20: True, -19: False, 0: True}, finest=-60, coarsest=16) == -20
+
+
+def test_bytes_at_equal_divergence() -> None:
+    halving = [(0.01, 4000), (0.04, 1000), (0.02, 9000)]
+    assert bytes_at(halving, 0.02) == pytest.approx(2000)
+    assert math.isnan(bytes_at(halving, 0.05))
+    found = compare([[(0.02, 1000), (0.08, 250)]], [halving, [(0.01, 10**6), (0.04, 10**6)]])
+    assert found is not None
+    assert (found.ratio, found.lowest, found.highest) == pytest.approx((0.5, 0.02, 0.04))
+    assert compare([halving], []) is None
+    assert compare([halving], [[(0.05, 10), (0.06, 9)]]) is None

@@ -261,6 +261,26 @@ def test_jobs(tmp_path: Path) -> None:
         assert {results.summary.name for results in opened.results()} == {"digits", "late"}
 
 
+@pytest.mark.slow
+def test_jobs_on_dask(tmp_path: Path) -> None:
+    """Two processes of a cluster write to one store."""
+    distributed = pytest.importorskip("distributed")
+    store = str(tmp_path / "results.db")
+    plan = dataclasses.replace(PLAN, tools=("int8", "int4"))
+    other = tmp_path / "other.py"
+    other.write_text((FILES / "digits_task.py").read_text().replace('name="digits"', 'name="other"'))
+    jobs = [Job(task=name, store=store, plan=plan, limit=50, threads=1) for name in (DIGITS, f"{other}:task")]
+    with (
+        distributed.LocalCluster(2, threads_per_worker=1, dashboard_address=None) as cluster,
+        distributed.Client(cluster) as client,
+        client.get_executor() as executor,
+    ):
+        outcomes = evaluate_all(jobs, executor)
+    assert {outcome.name: outcome.error for outcome in outcomes} == {"digits": None, "other": None}
+    with Store(store) as opened:
+        assert [len(results.measurements) for results in opened.results()] == [2, 2]
+
+
 def test_judge_watches_or_runs_again(digits: Task) -> None:
     """A task that evaluates other inputs than its evaluation batches gets its divergence by a run of its own."""
     apart = dataclasses.replace(digits, evaluation_batches=[digits.evaluation_batches[0][:50]])
