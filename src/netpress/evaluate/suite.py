@@ -57,17 +57,45 @@ class Outcome:
     error: str | None = None
 
 
-def run_job(job: Job, report: Report | None = None) -> Outcome:
-    """Sweep a task into the store; ``report`` hears of each measurement.
+class Peers:
+    """Running peers by their command: they take seconds to start, so that several jobs share one."""
+
+    def __init__(self) -> None:
+        self._running: dict[tuple[tuple[str, ...], int], Peer] = {}
+
+    def of(self, job: Job) -> Peer | None:
+        """Return the peer that a job asks for, None if it asks for none."""
+        if job.peer is None:
+            return None
+        key = (job.peer, job.threads)
+        if key not in self._running:
+            self._running[key] = Peer(job.peer, threads=max(job.threads, 1))
+        return self._running[key]
+
+    def __enter__(self) -> Peers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for peer in self._running.values():
+            peer.__exit__(None, None, None)
+        self._running.clear()
+
+
+_of_worker: Peers | None = None
+"""In a process of :func:`process_pool`: its peers, which end with it."""
+
+
+def run_job(job: Job, report: Report | None = None, peers: Peers | None = None) -> Outcome:
+    """Sweep a task into the store; ``report`` hears of each measurement, ``peers`` are shared with other jobs.
 
     A task that cannot be loaded, or whose float network cannot be evaluated, is in the store with its error.
     """
-    with Store(job.store) as store, _threads(job.threads):
+    shared = peers or _of_worker
+    own = Peers() if shared is None else contextlib.nullcontext(shared)
+    with Store(job.store) as store, _threads(job.threads), own as running:
         try:
             task = _loaded(job)
-            peer = None if job.peer is None else Peer(job.peer, threads=max(job.threads, 1))
-            with contextlib.nullcontext() if peer is None else peer:
-                sweep(task, store, plan=job.plan, peer=peer, report=report)
+            sweep(task, store, plan=job.plan, peer=running.of(job), report=report)
         except Exception as error:  # a file of the user may raise anything
             words = str(error) if isinstance(error, NetpressError) else f"{type(error).__name__}: {error}"
             store.put(content_key("failed", job.task), _failed(job.task, words))
@@ -152,8 +180,9 @@ def evaluate_all(
             on_done(job, outcome)
 
     if executor is None:
-        for job in jobs:
-            finished(job, run_job(job, report))
+        with Peers() as peers:
+            for job in jobs:
+                finished(job, run_job(job, report, peers))
         return outcomes
     pending: dict[Future[Outcome], Job] = {executor.submit(run_job, job): job for job in jobs}
     try:
@@ -193,6 +222,8 @@ def process_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
 
 def _start_worker() -> None:
     """Ctrl-C is for the process that the user sees; it ends this one. Warnings would disturb its progress."""
+    global _of_worker
+    _of_worker = Peers()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     warnings.simplefilter("ignore")
     logging.getLogger("netpress").addHandler(logging.NullHandler())
