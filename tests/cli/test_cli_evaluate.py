@@ -35,7 +35,8 @@ def _no_peer(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_table_json_and_csv(run: Run, tmp_path: Path) -> None:
     """A second run measures nothing, and says the same."""
     store, table = tmp_path / "results.db", tmp_path / "results.csv"
-    options = (DIGITS, *QUICK, "--store", store, "--peer", FAKE, "--tools", "netpress,NNCodec DQ,int8")
+    tools = "netpress,NNCodec DQ,NNCodec DQ, norms folded,int8"
+    options = (DIGITS, *QUICK, "--store", store, "--peer", FAKE, "--tools", tools)
     result = run("evaluate", *options, "--csv", table)
     assert result.exit_code == 0
     assert result.stderr == ""
@@ -50,6 +51,7 @@ def test_table_json_and_csv(run: Run, tmp_path: Path) -> None:
     again = run("evaluate", *options, "--json")
     (found,) = again.json
     assert found["summary"]["name"] == "digits"
+    assert {m["tool"] for m in found["measurements"]} == {"netpress", "NNCodec DQ", "NNCodec DQ, norms folded", "int8"}
     assert len(found["measurements"]) == count
     with Store(store) as opened:
         assert opened.count() == count
@@ -80,11 +82,21 @@ def test_missing_data(run: Run, tmp_path: Path) -> None:
     store = ("--store", tmp_path / "r.db", "--tools", "int8", "--data", tmp_path)
     result = run("evaluate", "inr-siren-kodim23", "--quick", *store)
     assert result.exit_code == 1
-    assert f"no siren_kodim23.safetensors in {tmp_path / 'inr-siren'}" in result.stderr
-    assert "wanted in" in result.stderr
-    result = run("evaluate", "inr-siren-kodim23", "pensieve", *store, "--json")
-    assert {found["error"] is None for found in result.json} == {False}
-    assert len(result.json) == 2
+    assert f"no siren_kodim23.safetensors in {tmp_path / 'inr-siren'}; wanted in" in result.stderr
+    text = (FILES / "digits_task.py").read_text().replace("def task(limit=None)", "def task(data, limit=None)")
+    (tmp_path / "data.py").write_text(
+        text.replace("in data())", "in globals()['data']())").replace("[data()", "[globals()['data']()")
+    )
+    store = (*store, "--peer", FAKE)
+    result = run("evaluate", "inr-siren-kodim23", f"{tmp_path / 'data.py'}:task", *store, "--json")
+    assert result.exit_code == 1
+    lines = result.stderr.splitlines()
+    assert lines[0].startswith("inr-siren-kodim23: task 'inr-siren-kodim23': no siren_kodim23.safetensors in ")
+    assert lines[1:] == ["netpress: error: 1 of 2 tasks could not run: inr-siren-kodim23"]
+    assert {found["summary"]["name"]: found["error"] is None for found in result.json} == {
+        "digits": True,
+        "inr-siren-kodim23": False,
+    }
 
 
 def test_wrong_usage(run: Run, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import math
 import os
+import re
 import sys
 import time
 from pathlib import Path
@@ -71,7 +72,8 @@ def evaluate(
         str | None,
         typer.Option(
             metavar="PATTERNS",
-            help="Only tools whose names match, such as 'netpress*,NNCodec*,ablation,coder'.",
+            help="Only tools whose names match, such as 'netpress*,NNCodec*,ablation,coder'. "
+            "A comma with a space behind it belongs to a name.",
             show_default=False,
         ),
     ] = None,
@@ -124,7 +126,14 @@ def evaluate(
             print_line(f"{store}: {counted(len(found), 'task')} ({time.perf_counter() - start:.0f} s)")
         errors = [outcome for outcome in outcomes if outcome.error is not None]
         if errors:
-            raise netpress.InvalidConfig("; ".join(f"{bad.name}: {bad.error}" for bad in errors))
+            raise netpress.InvalidConfig(_words(errors, len(outcomes)))
+
+
+def _words(errors: list[Outcome], count: int) -> str:
+    """What went wrong; where there are several tasks, each has had a line of its own."""
+    if count == 1:
+        return f"{errors[0].error}"
+    return f"{len(errors)} of {count} tasks could not run: {', '.join(outcome.name for outcome in errors)}"
 
 
 def _plan(tools: str | None, *, quick: bool, keep_topology: bool) -> Plan:
@@ -132,7 +141,7 @@ def _plan(tools: str | None, *, quick: bool, keep_topology: bool) -> Plan:
 
     changes: dict[str, Any] = {"keeps_topology": keep_topology}
     if tools is not None:
-        changes["tools"] = tuple(word.strip() for word in tools.split(",") if word.strip())
+        changes["tools"] = tuple(word.strip() for word in re.split(",(?! )", tools) if word.strip())
         if not changes["tools"]:
             raise typer.BadParameter("--tools names no tool")
     return dataclasses.replace(QUICK if quick else FULL, **changes)
@@ -201,7 +210,7 @@ def _run(made: list[Job], jobs: int, *, quiet: bool) -> list[Outcome]:
 
         def on_done(job: Job, outcome: Outcome) -> None:
             done.append(job.task)
-            if outcome.error is not None:
+            if outcome.error is not None and len(made) > 1:
                 print_line(f"{job.task}: {outcome.error}", file=sys.stderr)
 
         if jobs == 1:

@@ -75,7 +75,9 @@ class _Sweep:
         self.parameters = sum(value.size for value in self.state.values() if value.dtype.kind == "f")
         self.plan = plan.for_size(self.parameters)
         self.tolerance = tolerance(task, self.judge.float_metric)
-        self.peer, self.peer_version = self._checked(peer)
+        rivals = [] if peer is None else nncodec_tools(peer, self.judge.module)
+        self.rivals = [tool for tool in rivals if self.plan.wants(tool)]
+        self.peer_version = _version(peer) if peer is not None and self.rivals else None
         self.key = self._run_key()
         self.span = _LOGITS_SPAN if task.outputs == "logits" and task.evaluation_batches is not None else None
         self.points: dict[str, dict[int, Measurement]] = {}
@@ -91,8 +93,7 @@ class _Sweep:
         ours = self._netpress()
         tools = ours.tools()
         best = tools[-1]
-        tools += nncodec_tools(self.peer, self.judge.module) if self.peer is not None else []
-        tools = [tool for tool in [*tools, *roundings(self.state)] if self.plan.wants(tool)]
+        tools = [tool for tool in [*tools, *self.rivals, *roundings(self.state)] if self.plan.wants(tool)]
         for tool in tools:
             self._curve(tool)
         for tool in tools:
@@ -103,15 +104,6 @@ class _Sweep:
         found = self.store.run(self.key)
         assert found is not None
         return found
-
-    def _checked(self, peer: Peer | None) -> tuple[Peer | None, str | None]:
-        """The peer with its version, if it runs; else there is a measurement that says why not."""
-        if peer is None or not self.plan.wants_group("NNCodec DQ", "NNCodec DQ + opt_qp"):
-            return None, None
-        try:
-            return peer, peer.version()
-        except PeerFailed:
-            return peer, "unknown"
 
     def _run_key(self) -> str:
         digest = hashlib.sha256()
@@ -334,6 +326,14 @@ class _Sweep:
         assert stream is not None
         details = tensor_details(stream, self.state, netpress.decode(stream, reconstruct=True))
         self.store.put(self.key, dataclasses.replace(results, details=details))
+
+
+def _version(peer: Peer) -> str:
+    """Version of a peer; where it does not run, the measurements say why."""
+    try:
+        return peer.version()
+    except PeerFailed:
+        return "unknown: it does not run"
 
 
 def _words(error: Exception) -> str:
