@@ -86,6 +86,8 @@ def test_psnr() -> None:
     assert metrics.psnr(image, image) == math.inf
     assert metrics.psnr(image + 255, image) == pytest.approx(0)
     assert metrics.psnr(image + 25.5, image) == pytest.approx(20)
+    assert metrics.mean_psnr(np.zeros(3)) == math.inf
+    assert metrics.mean_psnr(np.array([0, 2 * 25.5**2])) == pytest.approx(20)
 
 
 def test_entropy() -> None:

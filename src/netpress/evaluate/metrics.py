@@ -43,5 +43,6 @@ def luma(image: Tensor) -> Tensor:
 
 
 def mean_psnr(errors: npt.NDArray[Any]) -> float:
-    """Return the PSNR in dB of 8-bit values from the mean squared errors of parts of equal size."""
-    return 10 * math.log10(255**2 / float(np.mean(errors)))
+    """Return the PSNR in dB of 8-bit values from the mean squared errors of parts of equal size; infinite for none."""
+    error = float(np.mean(errors))
+    return math.inf if error == 0 else 10 * math.log10(255**2 / error)

@@ -21,7 +21,7 @@ class Plan:
         approaches: most measurements for each of them.
         tries: most measurements to find the transparent point of a tool, apart from those of its curve.
         transparent: patterns of the tools whose transparent point is searched.
-        effort: of netpress, for networks of up to a million values and for larger ones.
+        effort: of netpress, for networks of up to a million values, and for larger ones.
         calibration_batches: most batches to calibrate with; None for all.
         resamples: for the intervals.
         is_quick: take the few samples of a quick run.
@@ -31,7 +31,7 @@ class Plan:
     keeps_topology: bool = False
     points: int = 5
     approaches: int = 2
-    tries: int = 5
+    tries: int = 4
     transparent: tuple[str, ...] = ("*",)
     effort: tuple[int, int] = (8, 7)
     calibration_batches: int | None = None
@@ -51,11 +51,13 @@ class Plan:
         return any(fnmatch.fnmatch(tool.name, pattern) for pattern in self.transparent)
 
     def for_size(self, parameters: int) -> Plan:
-        """Return the plan for a network of so many values: large ones get fewer points in a quick run."""
-        if not self.is_quick or parameters <= 5_000_000:
+        """Return the plan for a network of so many values: large ones get fewer points, and fewer tools if quick."""
+        if parameters <= _LARGE:
             return self
-        few = tuple(pattern for pattern in self.tools if pattern != "*") or LARGE_TOOLS
-        return dataclasses.replace(self, points=2, tries=0, tools=few)
+        fewer = dataclasses.replace(self, points=max(2, self.points - 2), tries=min(self.tries, 2))
+        if self.is_quick and self.tools == QUICK.tools:
+            fewer = dataclasses.replace(fewer, tools=_QUICK_LARGE)
+        return fewer
 
     def samples(self, task: str) -> int | None:
         """Return how many samples of a task of netpress to evaluate, None for all."""
@@ -63,16 +65,16 @@ class Plan:
         return quick if self.is_quick else full
 
 
-LARGE_TOOLS = ("netpress*", "NNCodec DQ + opt_qp*", "int*", "safetensors*")
+_LARGE = 2_000_000
+_QUICK_LARGE = ("netpress*", "NNCodec DQ + opt_qp*", "int*", "safetensors*")
 
 FULL = Plan()
 QUICK = Plan(
-    tools=("netpress*", "NNCodec DQ + opt_qp*", "int*", "safetensors*", "coder"),
+    tools=(*_QUICK_LARGE, "coder"),
     points=3,
     approaches=1,
-    tries=3,
-    transparent=("netpress*", "NNCodec DQ + opt_qp"),
-    effort=(8, 5),
+    tries=2,
+    effort=(6, 5),
     calibration_batches=2,
     resamples=200,
     is_quick=True,
@@ -88,15 +90,15 @@ SAMPLES: dict[str, tuple[int | None, int | None]] = {
     "image-autoencoder": (4, None),
     "image-autoencoder-rate": (4, None),
     "imagenet-darknet": (32, 300),
-    "imagenet-mobilenetv1": (16, 200),
+    "imagenet-mobilenetv1": (12, 200),
     "kws-ds-cnn": (100, 1000),
-    "nerf-hotdog": (8, 100),
-    "nerf-lego": (8, 100),
+    "nerf-hotdog": (20, 100),
+    "nerf-lego": (20, 100),
     "pensieve": (40, None),
     "pointcloud-autoencoder": (64, None),
     "recsys-gmf": (1000, None),
     "recsys-mlp": (1000, None),
-    "sentence-minilm": (64, 400),
+    "sentence-minilm": (64, 300),
     "superres-carn-m": (2, None),
     "superres-imdn-x2": (2, None),
     "superres-imdn-x4": (3, None),
