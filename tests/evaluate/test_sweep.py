@@ -240,6 +240,14 @@ def test_without_calibration_and_evaluation_batches(digits: Task, tmp_path: Path
     assert "entropy" in tools_of(found, "coder")
 
 
+def test_one_sample_has_no_interval(digits: Task, tmp_path: Path) -> None:
+    task = evaluate.load(DIGITS, limit=1)
+    with Store(tmp_path / "results.db") as store:
+        found = sweep(task, store, plan=dataclasses.replace(PLAN, tools=("int8",)))
+    assert {(m.metric_interval, m.loss_interval) for m in found.measurements} == {(None, None)}
+    assert found.summary.float_interval == (found.summary.float_metric,) * 2
+
+
 def test_jobs(tmp_path: Path) -> None:
     """On threads; a task that is not there is a result with its error, until it is there."""
     store = str(tmp_path / "results.db")

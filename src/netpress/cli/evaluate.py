@@ -272,7 +272,7 @@ def _table(found: TaskResults) -> rich.table.Table:
     """The transparent point of each tool, and tools of one setting."""
     loss = f"loss{f' ({found.summary.unit})' if found.summary.unit else ''}"
     table = make_table("tool", "setting", "bytes", "share", loss, "95 %", "divergence", left=("tool", "setting"))
-    for measured in found.measurements:
+    for measured in sorted(found.measurements, key=lambda measured: measured.group != "transparent"):
         is_one = measured.group == "transparent" or (measured.group == "sweep" and "qp" not in measured.options)
         if not is_one or measured.error is not None or measured.size is None:
             continue

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor, nn
 
-from netpress import InvalidConfig, InvalidModel, Task
+from netpress import InvalidConfig, InvalidModel, Scores, Task
 from netpress.evaluate.comparison import divergence_rows, divergence_scores, resample
 from netpress.evaluate.results import Interval
 from netpress.evaluate.samples import inference
@@ -70,7 +70,9 @@ class Judge:
         self._inputs = watch.inputs if is_same else None
         if math.isinf(self.scores.value):
             raise InvalidConfig(f"task {task.name!r}: the metric of the float network is infinite")
-        self._resampled = resample(self.scores, resamples=resamples)
+        # One sample says nothing about its like.
+        self._can_resample = len(self.scores.samples) > 1
+        self._resampled = self._resample(self.scores)
         self.input_hash = digest.hexdigest()
         self._known: dict[str, Judgement] = {}
 
@@ -128,7 +130,7 @@ class Judge:
             same = watch.is_complete and watch.inputs == self._inputs
             found = watch.divergence() if same else self._divergence(module)
         sign = 1 if self.task.direction == "max" else -1
-        resampled = resample(scores, resamples=self.resamples)
+        resampled = self._resample(scores)
         return Judgement(
             metric=scores.value,
             metric_interval=_interval(resampled),
@@ -136,6 +138,10 @@ class Judge:
             loss_interval=_interval(sign * (self._resampled - resampled)),
             divergence=found,
         )
+
+    def _resample(self, scores: Scores) -> npt.NDArray[np.float64]:
+        """The metric of choices of the samples; NaN if there is only one sample to choose from."""
+        return resample(scores, resamples=self.resamples) if self._can_resample else np.full(1, np.nan)
 
     def _divergence(self, module: nn.Module) -> float | None:
         """Divergence of the outputs on the evaluation batches; None if the task has none."""

@@ -20,7 +20,7 @@ class Plan:
         points: of the curve of a tool, at divergences in equal ratios.
         approaches: most measurements for each of them.
         tries: most measurements to find the transparent point of a tool, apart from those of its curve.
-        transparent: patterns of the tools whose transparent point is searched.
+        transparent: patterns of the tools that get them; the others have the best of their curve.
         effort: of netpress, for networks of up to a million values, and for larger ones.
         calibration_batches: most batches to calibrate with; None for all.
         resamples: for the intervals.
@@ -46,8 +46,8 @@ class Plan:
         """Whether one of some names is asked for."""
         return any(fnmatch.fnmatch(name, pattern) for name in names for pattern in self.tools)
 
-    def wants_transparent(self, tool: Tool) -> bool:
-        """Whether the transparent point of a tool is to be found."""
+    def searches_transparent(self, tool: Tool) -> bool:
+        """Whether measurements are made to find the transparent point of a tool."""
         return any(fnmatch.fnmatch(tool.name, pattern) for pattern in self.transparent)
 
     def for_size(self, parameters: int) -> Plan:
@@ -66,14 +66,15 @@ class Plan:
 
 
 _LARGE = 2_000_000
-_QUICK_LARGE = ("netpress*", "NNCodec DQ + opt_qp*", "int*", "safetensors*")
+_QUICK_LARGE = ("netpress*", "NNCodec DQ + opt_qp", "int*", "safetensors*")
 
 FULL = Plan()
 QUICK = Plan(
-    tools=(*_QUICK_LARGE, "coder"),
+    tools=(*_QUICK_LARGE, "NNCodec DQ + opt_qp*", "coder"),
     points=3,
     approaches=1,
     tries=2,
+    transparent=("netpress*", "NNCodec DQ + opt_qp"),
     effort=(6, 5),
     calibration_batches=2,
     resamples=200,
@@ -85,15 +86,15 @@ SAMPLES: dict[str, tuple[int | None, int | None]] = {
     "cifar10-resnet20": (200, 1000),
     "cifar10-resnet32": (150, 1000),
     "cifar10-resnet56": (100, 1000),
-    "denoise-dncnn": (2, 6),
+    "denoise-dncnn": (1, 6),
     "detection-fastestdet": (12, None),
     "image-autoencoder": (4, None),
     "image-autoencoder-rate": (4, None),
     "imagenet-darknet": (32, 300),
     "imagenet-mobilenetv1": (12, 200),
     "kws-ds-cnn": (100, 1000),
-    "nerf-hotdog": (20, 100),
-    "nerf-lego": (20, 100),
+    "nerf-hotdog": (10, 100),
+    "nerf-lego": (10, 100),
     "pensieve": (40, None),
     "pointcloud-autoencoder": (64, None),
     "recsys-gmf": (1000, None),

@@ -80,6 +80,7 @@ class _Sweep:
         self.peer_version = _version(peer) if peer is not None and self.rivals else None
         self.key = self._run_key()
         self.span = _LOGITS_SPAN if task.outputs == "logits" and task.evaluation_batches is not None else None
+        self.shift = 0
         self.points: dict[str, dict[int, Measurement]] = {}
         self.transparent: dict[str, int] = {}
         self.streams: dict[tuple[str, int], bytes] = {}
@@ -97,8 +98,8 @@ class _Sweep:
         for tool in tools:
             self._curve(tool)
         for tool in tools:
-            if not tool.words and self.plan.wants_transparent(tool):
-                self._transparent(tool)
+            if not tool.words:
+                self._transparent(tool, self.plan.tries if self.plan.searches_transparent(tool) else 0)
         self._around_the_middle(ours, best)
         self._details(best, results)
         found = self.store.run(self.key)
@@ -204,7 +205,8 @@ class _Sweep:
             return
         if self.span is None:
             self.span = self._found_span(tool)
-        if not self.points.get(tool.name) and self._measure(tool, tool.start).error is not None:
+        start = min(max(tool.start + self.shift, _FINEST), _COARSEST)
+        if not self.points.get(tool.name) and self._measure(tool, start).error is not None:
             return
         for target in np.geomspace(self.span[1], self.span[0], self.plan.points):
             for attempt in range(_SPAN_TRIES):
@@ -215,6 +217,8 @@ class _Sweep:
                     break
                 if self._measure(tool, qp).error is not None:
                     return
+        # Where the middle lies for one tool tells where to start with the next.
+        self.shift = self._nearest(tool, math.sqrt(self.span[0] * self.span[1]))[0] - tool.start
 
     def _nearest(self, tool: Tool, target: float) -> tuple[int, float]:
         """The measured parameter whose divergence is nearest to a target, and the octaves from it to the target."""
@@ -259,8 +263,8 @@ class _Sweep:
         middle = self._distance(nearest) / min(max(self._noise(nearest), 1 / 4), 4)
         return middle * _BELOW, middle * _ABOVE
 
-    def _transparent(self, tool: Tool) -> None:
-        """Find the coarsest parameter within the tolerance."""
+    def _transparent(self, tool: Tool, tries: int) -> None:
+        """Find the coarsest parameter within the tolerance, with so many more measurements."""
         points = self.points.get(tool.name, {})
         if not points:
             return
@@ -270,7 +274,7 @@ class _Sweep:
             return found.error is None and found.loss is not None and found.loss <= self.tolerance
 
         known = {qp: passes(qp) for qp in points}
-        best = coarsest_that_passes(passes, known, finest=_FINEST, coarsest=_COARSEST, tries=self.plan.tries)
+        best = coarsest_that_passes(passes, known, finest=_FINEST, coarsest=_COARSEST, tries=tries)
         if best is None:
             what = f"every setting that was tried, down to qp {min(points)}, loses more than the tolerance"
             found = Measurement(group="transparent", tool=tool.name, setting="", error=what)
