@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -167,6 +168,7 @@ def test_trained_weights_are_kept(tmp_path: Path) -> None:
         return task.model()
 
     trained = model().state_dict()
-    assert [path.name for path in tmp_path.rglob("*.*")] == ["fsdd_cnn.safetensors"]
+    (kept_file,) = tmp_path.rglob("*.*")
+    assert re.fullmatch(r"fsdd-cnn-[0-9a-f]{12}\.safetensors", kept_file.name)
     kept = model().state_dict()
     assert all(torch.equal(trained[name], kept[name]) for name in trained)

@@ -37,7 +37,7 @@ def classification_task(
     name: str,
     *,
     network: Callable[[], nn.Module],
-    weights: Path,
+    weights: Path | Callable[[], nn.Module],
     test: Samples,
     calibration: Samples | None,
     train: Samples | None,
@@ -45,7 +45,10 @@ def classification_task(
     size: int = 128,
     train_size: int = 64,
 ) -> Task:
-    """Return a task whose metric is the share of test samples that are classified right, in percent."""
+    """Return a task whose metric is the share of test samples that are classified right, in percent.
+
+    ``weights`` is a file for ``network``, or what returns the network with its weights.
+    """
     absent: dict[str, Any] = {}
     if calibration is not None:
         absent["calibration_batches"] = calibration.batches(size)
@@ -53,7 +56,7 @@ def classification_task(
         absent["train_batches"] = lambda: train.epochs(train_size)
     return Task(
         name=name,
-        model=lambda: build(network, weights),
+        model=weights if callable(weights) else lambda: build(network, weights),
         evaluation_batches=test.batches(size),
         evaluate=lambda module: top_1(module, test, size),
         loss=cross_entropy,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +19,15 @@ from netpress.evaluate.networks import imagenet_images
 from netpress.evaluate.networks.rounding import round_through
 from netpress.evaluate.samples import Batches, Epochs, Samples, choose, inference
 
-__all__ = ["ImageAutoencoder", "image_autoencoder", "image_autoencoder_rate"]
+__all__ = [
+    "ImageAutoencoder",
+    "coding_loss",
+    "crops",
+    "image_autoencoder",
+    "image_autoencoder_rate",
+    "quality_task",
+    "rate_task",
+]
 
 _WEIGHTS = "ae_n48_m24.safetensors"
 _CROP = 128
@@ -31,58 +40,78 @@ so that training on neither side pays for the other."""
 
 def image_autoencoder(data: Path, limit: int | None = None) -> Task:
     """Quality of the decoded images: 28.35 dB on 12 images of Kodak, at the rate of :func:`image_autoencoder_rate`."""
-    return _task("image-autoencoder", _quality, "PSNR", "dB", "max", data, limit)
+    return _with_weights(quality_task("image-autoencoder", data, limit), data)
 
 
 def image_autoencoder_rate(data: Path, limit: int | None = None) -> Task:
     """Size of the coded images: 0.399 bits per pixel on 12 images of Kodak, for the same network."""
-    return _task("image-autoencoder-rate", _rate, "rate of the images", "bit/pixel", "min", data, limit)
+    return _with_weights(rate_task("image-autoencoder-rate", data, limit), data)
+
+
+def _with_weights(task: Task, data: Path) -> Task:
+    weights = DataFolder(task.name, data, "autoencoder", {_WEIGHTS: "weights"}).path / _WEIGHTS
+    description = {
+        **task.description,
+        "use case": "image compression with a learned transform",
+        "network": "autoencoder of three convolutions and three transposed ones, 24 channels of integers between",
+        "layers": layers_of(ImageAutoencoder),
+        "source": "weights: made with this data; images: EmilienDupont/coin, EliSchwartz/imagenet-sample-images",
+        "licence": "weights and Kodak images: free to use; photographs: for research",
+    }
+    return dataclasses.replace(task, model=lambda: build(ImageAutoencoder, weights), description=description)
+
+
+def quality_task(name: str, data: Path, limit: int | None) -> Task:
+    """Return the task whose metric is the quality of decoded images, without a network."""
+    return _task(name, _quality, data, limit, metric="PSNR", unit="dB", direction="max")
+
+
+def rate_task(name: str, data: Path, limit: int | None) -> Task:
+    """Return the task whose metric is the size of coded images, without a network."""
+    return _task(name, _rate, data, limit, metric="rate of the images", unit="bit/pixel", direction="min")
 
 
 def _task(
     name: str,
     measure: Callable[[nn.Module, Batches], Scores],
+    data: Path,
+    limit: int | None,
+    *,
     metric: str,
     unit: str,
     direction: str,
-    data: Path,
-    limit: int | None,
 ) -> Task:
-    weights = DataFolder(name, data, "autoencoder", {_WEIGHTS: "weights"}).path / _WEIGHTS
     kodak = DataFolder(name, data, "image-sets", {"kodak": "PNG images"}).images("kodak/*.png", "RGB")
-    photographs = DataFolder(name, data, imagenet_images.FOLDER, imagenet_images.FILES)
     chosen = choose(len(kodak), limit)
     evaluation = Batches(len(chosen), 1, lambda rows: _prepare(torch.from_numpy(kodak[chosen[rows[0]]])[None]))
-    read_pixels = imagenet_images.reader(photographs)
-
-    def read(rows: np.ndarray) -> Tensor:
-        return read_pixels(rows).float() / 255 - 0.5
-
-    def crop(rows: np.ndarray, generator: torch.Generator) -> Tensor:
-        return random_crop(read(rows), _CROP, generator)
-
+    read = _reader(name, data)
     centres = Samples(lambda rows: read(rows)[:, :, 48:-48, 48:-48], choose(imagenet_images.COUNT, _CALIBRATION))
     return Task(
         name=name,
-        model=lambda: build(ImageAutoencoder, weights),
-        train_batches=lambda: Epochs(imagenet_images.COUNT, 16, crop),
+        train_batches=lambda: crops(name, data),
         calibration_batches=centres.batches(32),
         evaluation_batches=evaluation,
-        loss=_loss,
+        loss=coding_loss,
         evaluate=lambda module: measure(module, evaluation),
+        description={
+            "data": f"12 Kodak images evaluate; parts of {_CROP}x{_CROP} pixels of 800 photographs of ImageNet train, "
+            f"{_CALIBRATION} of them calibrate. Rate: zero-order entropy of each channel of an image",
+        },
         metric=metric,
         unit=unit,
         direction=direction,
-        description={
-            "use case": "image compression with a learned transform",
-            "network": "autoencoder of three convolutions and three transposed ones, 24 channels of integers between",
-            "layers": layers_of(ImageAutoencoder),
-            "data": f"12 Kodak images evaluate; parts of {_CROP}x{_CROP} pixels of 800 photographs of ImageNet train, "
-            f"{_CALIBRATION} of them calibrate. Rate: zero-order entropy of each channel of an image",
-            "source": "weights: made with this data; images: EmilienDupont/coin, EliSchwartz/imagenet-sample-images",
-            "licence": "weights and Kodak images: free to use; photographs: for research",
-        },
     )
+
+
+def crops(name: str, data: Path, size: int = 16) -> Epochs:
+    """Return batches of random parts of photographs, one of each in an epoch, values from -0.5 to 0.5."""
+    read = _reader(name, data)
+    return Epochs(imagenet_images.COUNT, size, lambda rows, generator: random_crop(read(rows), _CROP, generator))
+
+
+def _reader(name: str, data: Path) -> Callable[[np.ndarray], Tensor]:
+    read_pixels = imagenet_images.reader(DataFolder(name, data, imagenet_images.FOLDER, imagenet_images.FILES))
+    return lambda rows: read_pixels(rows).float() / 255 - 0.5
 
 
 def _prepare(images: Tensor) -> Tensor:
@@ -110,8 +139,8 @@ def _rate(module: nn.Module, images: Batches) -> Scores:
     return Scores(np.array(samples))
 
 
-def _loss(module: nn.Module, batch: Tensor) -> Tensor:
-    """Rate plus weighted distortion of a batch of crops.
+def coding_loss(module: nn.Module, batch: Tensor) -> Tensor:
+    """Return the rate plus the weighted distortion of a batch of crops.
 
     The rate is the entropy of Laplace distributions with the mean magnitudes of the channels, in bits per pixel; one
     half is added, so that it does not fall without end where all integers are zero.
@@ -127,11 +156,15 @@ def _loss(module: nn.Module, batch: Tensor) -> Tensor:
 
 
 class ImageAutoencoder(nn.Module):
-    """Encoder and decoder; the integers between them are what would be coded."""
+    """Encoder and decoder; the integers between them are what would be coded.
 
-    def __init__(self) -> None:
+    Args:
+        wide: channels inside each half.
+        narrow: channels between the two.
+    """
+
+    def __init__(self, wide: int = 48, narrow: int = 24) -> None:
         super().__init__()
-        wide, narrow = 48, 24
         self.enc = nn.ModuleList(
             nn.Conv2d(width_in, width, 5, 2, 2) for width_in, width in ((3, wide), (wide, wide), (wide, narrow))
         )
@@ -143,14 +176,14 @@ class ImageAutoencoder(nn.Module):
         self.da = nn.ParameterList(nn.Parameter(torch.full((wide,), 0.25)) for _ in range(2))
 
     def encode(self, x: Tensor) -> Tensor:
-        """Latent values (n, 24, h / 8, w / 8), not rounded, of images (n, 3, h, w) from -0.5 to 0.5."""
+        """Latent values (n, narrow, h / 8, w / 8), not rounded, of images (n, 3, h, w) from -0.5 to 0.5."""
         for layer, slope in zip(self.enc, self.ea, strict=False):
             x = nn.functional.prelu(layer(x), slope)
         latents: Tensor = self.enc[-1](x)
         return latents
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Images (n, 3, h, w), about -0.5 to 0.5, of latent values (n, 24, h / 8, w / 8)."""
+        """Images (n, 3, h, w), about -0.5 to 0.5, of latent values (n, narrow, h / 8, w / 8)."""
         x = latents
         for layer, slope in zip(self.dec, self.da, strict=False):
             x = nn.functional.prelu(layer(x), slope)

@@ -14,17 +14,26 @@ from netpress import Scores, Task
 from netpress.evaluate.data import DataFolder, build, layers_of
 from netpress.evaluate.samples import Batches, Epochs, choose, inference
 
-__all__ = ["CharacterLSTM", "charlm_lstm"]
+__all__ = [
+    "CHARACTERS",
+    "TEXT_FILES",
+    "TEXT_FOLDER",
+    "CharacterLSTM",
+    "charlm_lstm",
+    "held_back",
+    "passages",
+    "read_codes",
+]
 
-_CHARACTERS = 65
+CHARACTERS = 65
 _WIDTH = 128
 _ROWS, _LENGTH = 16, 1000
 _IGNORED = 20
 """First predictions of a row that do not count: the network has seen too little."""
 _TRAIN_LENGTH = 200
 _CALIBRATION = 256
-_FILES = {
-    "shakespeare.safetensors": "weights",
+TEXT_FOLDER = "charlm-lstm"
+TEXT_FILES = {
     "shakespeare_vocab.json": "a dictionary, character -> index",
     "tinyshakespeare.txt": "the text",
 }
@@ -35,19 +44,15 @@ def charlm_lstm(data: Path, limit: int | None = None) -> Task:
 
     A sample is a row of 1000 characters; ``limit`` counts rows, of 16.
     """
-    folder = DataFolder("charlm-lstm", data, "charlm-lstm", _FILES)
-    vocabulary = json.loads((folder.path / "shakespeare_vocab.json").read_text(encoding="utf-8"))
-    text = (folder.path / "tinyshakespeare.txt").read_text(encoding="utf-8")
-    codes = np.array([vocabulary[character] for character in text], np.int64)
-    held_back = codes[-(_ROWS * _LENGTH + 1) :]
-    rows = torch.from_numpy(held_back[:-1].reshape(_ROWS, _LENGTH))[choose(_ROWS, limit)]
-    before = codes[: -len(held_back)]
+    folder = DataFolder("charlm-lstm", data, TEXT_FOLDER, {"shakespeare.safetensors": "weights", **TEXT_FILES})
+    before, last = held_back(read_codes(folder))
+    rows = torch.from_numpy(last[:-1].reshape(_ROWS, _LENGTH))[choose(_ROWS, limit)]
     starts = choose(len(before) // _TRAIN_LENGTH - 1, _CALIBRATION) * _TRAIN_LENGTH
     calibration = torch.from_numpy(np.stack([before[start : start + _TRAIN_LENGTH] for start in starts]))
     return Task(
         name="charlm-lstm",
         model=lambda: build(CharacterLSTM, folder.path / "shakespeare.safetensors"),
-        train_batches=lambda: _passages(before),
+        train_batches=lambda: passages(before, _TRAIN_LENGTH, 200, 32),
         calibration_batches=Batches(len(calibration), 32, lambda places: calibration[places]),
         evaluation_batches=Batches(len(rows), _ROWS, lambda places: rows[places, :-1]),
         loss=_loss,
@@ -69,16 +74,35 @@ def charlm_lstm(data: Path, limit: int | None = None) -> Task:
     )
 
 
-def _passages(codes: np.ndarray) -> Epochs:
-    """Passages and the characters that follow, from a place that moves with every epoch; 4 % of the text an epoch."""
+def read_codes(folder: DataFolder) -> np.ndarray:
+    """Return the text as int64 codes of its characters, 0 to 64."""
+    vocabulary = json.loads((folder.path / "shakespeare_vocab.json").read_text(encoding="utf-8"))
+    text = (folder.path / "tinyshakespeare.txt").read_text(encoding="utf-8")
+    return np.array([vocabulary[character] for character in text], np.int64)
+
+
+def held_back(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the text without its last 16001 characters, and these."""
+    count = _ROWS * _LENGTH + 1
+    return codes[:-count], codes[-count:]
+
+
+def passages(codes: np.ndarray, length: int, count: int, size: int) -> Epochs:
+    """Return passages of some characters and the characters that follow, from places that move with every epoch.
+
+    Args:
+        codes: the text.
+        length: of a passage.
+        count: passages in an epoch.
+        size: passages in a batch.
+    """
 
     def make(rows: np.ndarray, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        last = len(codes) - _TRAIN_LENGTH - 1
-        starts = torch.randint(0, last, (len(rows),), generator=generator).tolist()
-        windows = torch.from_numpy(np.stack([codes[start : start + _TRAIN_LENGTH + 1] for start in starts]))
+        starts = torch.randint(0, len(codes) - length - 1, (len(rows),), generator=generator).tolist()
+        windows = torch.from_numpy(np.stack([codes[start : start + length + 1] for start in starts]))
         return windows[:, :-1], windows[:, 1:]
 
-    return Epochs(200, 32, make)
+    return Epochs(count, size, make)
 
 
 def _loss(module: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
@@ -101,9 +125,9 @@ class CharacterLSTM(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(_CHARACTERS, _WIDTH)
+        self.embedding = nn.Embedding(CHARACTERS, _WIDTH)
         self.lstm = nn.LSTM(_WIDTH, _WIDTH, 2, batch_first=True)
-        self.out = nn.Linear(_WIDTH, _CHARACTERS)
+        self.out = nn.Linear(_WIDTH, CHARACTERS)
 
     def forward(self, codes: Tensor) -> Tensor:
         """Logits (n, length, 65) for the characters after each of (n, length) codes, int64 from 0 to 64."""

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import copy
-import dataclasses
 import math
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from netpress import Task
 from netpress.evaluate.classification import classification_task, cross_entropy
-from netpress.evaluate.data import DataFolder, build, layers_of
+from netpress.evaluate.data import DataFolder, layers_of
 from netpress.evaluate.samples import Samples, choose
+from netpress.evaluate.training import Recipe, TrainedNetwork
 
 __all__ = ["DigitNetwork", "fsdd_cnn"]
 
 _NAME = "fsdd-cnn"
 _TEST, _TRAIN = "test_idx0-4.npz", "train_idx5-19.npz"
-_WEIGHTS = "fsdd_cnn.safetensors"
 _FREQUENCY = 8000  # samples in a second
 _WINDOW, _HOP, _BANDS, _FRAMES = 256, 80, 40, 80
 _EPOCHS, _RATE = 20, 3e-3
@@ -34,8 +31,7 @@ def fsdd_cnn(data: Path, limit: int | None = None, cache: str | Path | None = No
     Args:
         data: the folder with all data.
         limit: how many of the 300 test recordings to evaluate.
-        cache: a folder to keep the trained weights in, as fsdd_cnn.safetensors, and to take them from. Training gives
-            the same for the same version of PyTorch, processor and number of threads only.
+        cache: a folder for the trained weights; None for the user's cache folder.
     """
     contents = "samples, int16 at 8 kHz, back to back; offsets, int64 (n + 1,); labels, uint8 (n,)"
     folder = DataFolder(_NAME, data, "fsdd", {_TEST: contents, _TRAIN: contents})
@@ -44,12 +40,20 @@ def fsdd_cnn(data: Path, limit: int | None = None, cache: str | Path | None = No
     recordings = Samples(
         lambda rows: train_features[rows], choose(len(train_features), None), train["labels"], _augment
     )
-    kept = None if cache is None else Path(cache) / _WEIGHTS
-    network = _Trained(recordings, kept)
-    task = classification_task(
+    recipe = Recipe(
+        name=_NAME,
+        network=DigitNetwork,
+        batches=lambda: recordings.epochs(32),
+        loss=cross_entropy,
+        epochs=_EPOCHS,
+        learning_rate=_RATE,
+        largest_gradient=math.inf,
+    )
+    network = TrainedNetwork(recipe, cache)
+    return classification_task(
         _NAME,
         network=DigitNetwork,
-        weights=Path(_WEIGHTS),
+        weights=network.get,
         test=Samples(lambda rows: test_features[rows], choose(len(test_features), limit), test["labels"]),
         calibration=Samples(recordings.read, choose(len(train_features), _CALIBRATION)),
         train=recordings,
@@ -64,44 +68,6 @@ def fsdd_cnn(data: Path, limit: int | None = None, cache: str | Path | None = No
             "licence": "recordings: CC BY-SA 4.0",
         },
     )
-    return dataclasses.replace(task, model=network.get)
-
-
-@dataclasses.dataclass
-class _Trained:
-    """The trained network: from a file, or trained once."""
-
-    recordings: Samples
-    path: Path | None
-    module: nn.Module | None = None
-
-    def get(self) -> nn.Module:
-        """Return a copy in inference mode."""
-        if self.path is not None and self.path.exists():
-            return build(DigitNetwork, self.path)
-        if self.module is None:
-            self.module = _train(self.recordings)
-            if self.path is not None:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-                save_file(self.module.state_dict(), self.path)
-        return copy.deepcopy(self.module)
-
-
-def _train(recordings: Samples) -> nn.Module:
-    """Train from fixed random weights; torch's random state is kept."""
-    with torch.random.fork_rng(devices=[]), torch.enable_grad():
-        torch.manual_seed(0)
-        module = DigitNetwork().train()
-        batches = recordings.epochs(32)
-        optimizer = torch.optim.AdamW(module.parameters(), _RATE, weight_decay=1e-2)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _RATE, total_steps=_EPOCHS * len(batches))
-        for _ in range(_EPOCHS):
-            for batch in batches:
-                optimizer.zero_grad()
-                cross_entropy(module, batch).backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
-                schedule.step()
-    return module.eval()
 
 
 def _features(archive: dict[str, np.ndarray]) -> Tensor:
