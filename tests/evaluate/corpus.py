@@ -41,6 +41,7 @@ STATED = [
     Stated("cifar10-resnet20", 81.40, 0.1, slow=False, limit=16),
     Stated("cifar10-resnet32", 83.60, 0.1, limit=16),
     Stated("cifar10-resnet56", 83.60, 0.1, limit=16),
+    Stated("charlm-decoder", 2.4077, 0.0005, slow=False),
     Stated("charlm-lstm", 1.9451, 0.0005, slow=False),
     Stated("denoise-dncnn", 28.784, 0.02, heavy=True),
     Stated("detection-fastestdet", 21.71, 0.1, limit=8, slow=False),
