@@ -63,6 +63,19 @@ def test_empty_store(run: Run, tmp_path: Path) -> None:
     assert "has no results yet" in one_line(run("report", "--store", tmp_path / "empty.sqlite", "-o", tmp_path / "out"))
 
 
+@pytest.mark.slow
+def test_a_task_of_a_user_from_sweep_to_page(run: Run, tmp_path: Path) -> None:
+    pytest.importorskip("sklearn")
+    task = Path(__file__).parents[1] / "evaluate" / "data" / "digits_task.py"
+    store = tmp_path / "results.db"
+    swept = run("evaluate", f"{task}:task", "--quick", "--tools", "netpress*,ablation,coder", "--store", store, "-q")
+    assert swept.exit_code == 0, swept.stderr
+    assert run("report", "--store", store, "-o", tmp_path / "out").stdout.endswith(": 1 task\n")
+    content = (tmp_path / "out" / "digits.html").read_text(encoding="utf-8")
+    assert content.count("<svg") >= 4
+    assert "8x8 digits" in content
+
+
 @pytest.mark.parametrize("package", ["sqlite_utils", "jinja2", "matplotlib"])
 def test_missing_package(package: str, run: Run, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "netpress.evaluate.store", raising=False)

@@ -252,6 +252,15 @@ def test_errors_stand_in_their_place(folder: Path) -> None:
     assert index.count("nan") == 0
 
 
+def test_what_was_measured_before_a_failure_is_shown(tmp_path: Path) -> None:
+    report.write([dataclasses.replace(samples.sparse(), error="the disk is full")], tmp_path)
+    reader = page(tmp_path, "only-a-sweep.html")
+    assert "The task failed. the disk is full" in reader.text
+    assert "81.40 %" in reader.text
+    assert reader.tags.count("svg") == 2
+    assert "**Results.** The task failed: the disk is full Float network" in (tmp_path / "only-a-sweep.md").read_text()
+
+
 def test_names_are_text(folder: Path) -> None:
     reader = page(folder, "script-alert-x-script-x_1-amp.html")
     shown = "<script>alert('x')</script> $x_1$ | 名前 \\x00\\ud800 \"&amp;"

@@ -157,10 +157,11 @@ def template_entries(found: Findings) -> list[tuple[str, str]]:
 def _results_text(found: Findings) -> str:
     """Say what was found, in sentences."""
     summary, metric = found.summary, found.metric
-    if found.results.error is not None:
-        return f"The task failed: {found.results.error}"
+    failure = [f"The task failed: {found.results.error}"] if found.results.error is not None else []
+    if not found.is_measured:
+        return failure[0]
     value = f"{metric.text(summary.float_metric)} (95 %: {metric.interval_text(summary.float_interval)})"
-    sentences = [f"Float network: {summary.metric} {value} on {summary.samples} samples."]
+    sentences = [*failure, f"Float network: {summary.metric} {value} on {summary.samples} samples."]
     for name, m in ((OURS, found.ours), (THEIRS, found.theirs)):
         if m is not None:
             loss = f"loss {metric.loss_text(m.loss)}"
@@ -186,8 +187,9 @@ def task_markdown(found: Findings) -> str:
     lines = [f"# {_escaped(found.summary.name)}", ""]
     for heading, text in template_entries(found):
         lines += [f"**{_escaped(heading).capitalize()}.** {_escaped(text)}", ""]
-    if found.results.error is None:
-        lines += markdown_table(transparent_table(found))
+    table = transparent_table(found)
+    if table.rows:
+        lines += markdown_table(table)
     return "\n".join(lines).rstrip() + "\n"
 
 

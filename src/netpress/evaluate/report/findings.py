@@ -39,6 +39,11 @@ class Findings:
         self.reported = results.summary.reported_range
         self.use_case = results.summary.use_case or results.summary.description.get("use case", "")
 
+    @property
+    def is_measured(self) -> bool:
+        """Whether there is more than an error."""
+        return self.results.error is None or bool(self.measured)
+
     def group(self, *names: str) -> list[Measurement]:
         """Return the measurements of some groups that have a result."""
         return [m for m in self.measured if m.group in names]

@@ -48,8 +48,6 @@ class Page:
     @classmethod
     def of(cls, found: Findings, stem: str) -> Page:
         """Draw the plots of a task; those of parts that were not measured are left out."""
-        if found.results.error is not None:
-            return cls(found, stem, [], [])
         details = found.results.details
         made = [
             curves.rate_quality(found),
@@ -100,7 +98,7 @@ class Book:
             use_case=found.use_case,
             error=found.results.error,
             stem=page.stem,
-            cards=[] if found.results.error is not None else _cards(found),
+            cards=_cards(found) if found.is_measured else [],
             curves=[d for d in page.drawings if d.key in ("quality", "divergence")],
             bars=[d for d in page.drawings if d.key not in ("quality", "divergence")],
             histograms=page.histograms,
@@ -177,8 +175,6 @@ def _cards(found: Findings) -> list[_Card]:
 
 def _tables(found: Findings) -> list[tuple[str, Any, bool]]:
     """Tables of a page: id, table, and whether it is open at once."""
-    if found.results.error is not None:
-        return []
 
     def rows_of(*groups: str) -> list[Any]:
         return [m for m in found.results.measurements if m.group in groups]
