@@ -266,6 +266,7 @@ class Run:
             reports.append(server.aggregate())
             coding += time.perf_counter() - begin
         model, held = server.model, server.wanted
+        self.last = model
         for client in clients:
             got = client.receive(server.broadcast(client.name))
             if any(not np.array_equal(got[name], model[name]) for name in model):

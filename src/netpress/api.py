@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,9 @@ import numpy.typing as npt
 from netpress.config import EncodeConfig
 from netpress.decoder import Decoder
 from netpress.encoder import Encoder
-from netpress.errors import InvalidBitstream, InvalidConfig
+from netpress.errors import InvalidBitstream, InvalidModel
 from netpress.files import atomic_writer
-from netpress.formats import open_source
+from netpress.formats import Source, open_source
 from netpress.index import BytesLike, index_stream
 from netpress.limits import DecodeLimits
 from netpress.parallel import Progress
@@ -24,7 +24,7 @@ from netpress.quantize.tensor import QuantizedTensor
 from netpress.record import Record
 from netpress.restore import outputs_of, reconstructed_outputs
 from netpress.stream import Stream, open_stream
-from netpress.updates.difference import apply_difference, make_difference, read_model
+from netpress.updates.difference import Difference, apply_difference, doubtful, make_difference, read_model
 
 __all__ = ["decode", "encode", "load", "open", "save"]
 
@@ -47,9 +47,10 @@ def encode(
         source: a dictionary of arrays, a torch module or state dictionary, or the path of a model file; see
             :func:`netpress.formats.open_source`.
         config: settings; None for the defaults, which lose nothing visible.
-        base: the model that the receiver holds already, in the same forms: only the difference is coded.
+        base: the model that the receiver holds already, in the same forms: only the difference is coded, or the new
+            value of a tensor where that is smaller. What did not change is left out.
         quantized: integers of tensors that are quantised already, by name; the others are quantised as the settings
-            say. Not with ``base``.
+            say. With ``base``, the integers are those of differences.
         executor: runs the tensors, e.g. of a Dask client; None uses all cores with threads.
         progress: called with values done, values in all and the name of the tensor just finished.
         **options: fields of :class:`EncodeConfig`; they overrule ``config``.
@@ -89,10 +90,13 @@ def _encode_to(
         if base is None:
             Encoder(config).encode_to(sink, model, executor=executor, progress=progress, quantized=quantized)
             return
-        if quantized:
-            raise InvalidConfig("an update is quantised here: its differences depend on the base")
         with open_source(base) as old:
             difference = make_difference(model, read_model(old))
+        given = set(quantized or {})
+        if given & difference.complete:
+            name = min(given & difference.complete)
+            raise InvalidModel("was given quantised, but its new value is coded and no difference", tensor=name)
+        difference = _smaller_parts(difference, model, config, given)
         record = Record(base=difference.base, removed=list(difference.removed))
         encoder = Encoder(config.replace(differences=True))
         encoder.encode_to(
@@ -103,7 +107,35 @@ def _encode_to(
             notes=record,
             complete=difference.complete,
             spreads=model,
+            quantized=quantized,
         )
+
+
+def _smaller_parts(difference: Difference, model: Source, config: EncodeConfig, given: Collection[str]) -> Difference:
+    """Take the new value of a tensor instead of its difference where that is smaller.
+
+    Tensors of a block share a data unit, and those that are given quantised are differences already.
+    """
+    if config.blocks or config.fold_batch_norm or config.is_reference:
+        return difference
+    names = [name for name in doubtful(difference, model) if name not in given]
+    if not names:
+        return difference
+    changed, new = (_sizes(source, names, model, config) for source in (difference.source, model))
+    return difference.with_new_values(model, [name for name in names if new[name] < changed[name]])
+
+
+def _sizes(source: Source, names: Sequence[str], model: Source, config: EncodeConfig) -> dict[str, int]:
+    """Return the bytes that tensors take in an update, each by itself."""
+    sizes = {}
+    for name in names:
+        sink = io.BytesIO()
+        part, whole = ({name: s.load(name)} for s in (source, model))
+        overrides = {n: qp for n, qp in (config.qp_per_tensor or {}).items() if n == name}
+        own = config.replace(differences=True, checksums=False, qp_per_tensor=overrides or None)
+        Encoder(own).encode_to(sink, open_source(part), complete=[name], spreads=open_source(whole))
+        sizes[name] = sink.tell()
+    return sizes
 
 
 def decode(

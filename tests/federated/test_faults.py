@@ -216,7 +216,7 @@ def test_server_restarted_between_rounds(tmp_path: Path) -> None:
 def test_a_client_that_lost_its_model_gets_all_of_it() -> None:
     task, server, clients = start()
     play(task, server, clients)
-    clients[0].reset()
+    clients[0] = Client(clients[0].name)
     with pytest.raises(BaseMismatch):
         clients[0].receive(server.broadcast(clients[0].name))
     assert_same(clients[0].receive(server.broadcast(clients[0].name, full=True)), server.model)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import netpress
+from netpress.index import header_of, index_stream
 from netpress.updates.difference import fingerprint
 from netpress.updates.state import UpdateState
 
@@ -241,3 +242,39 @@ def test_state() -> None:
     state.check_device(7)
     with pytest.raises(netpress.BaseMismatch):
         state.check_device(8)
+
+
+def test_the_smaller_of_difference_and_new_value_is_coded() -> None:
+    random = np.random.default_rng(0)
+    base = {name: random.normal(0, 1, (48, 48)).astype(np.float32) for name in ("moved", "replaced", "same")}
+    base["counts"] = random.integers(-(2**20), 2**20, 500).astype(np.int32)
+    new = {
+        "moved": base["moved"] + random.normal(0, 0.02, (48, 48)).astype(np.float32),
+        "replaced": (0.1 * random.normal(0, 1, (48, 48))).astype(np.float32),
+        "same": base["same"],
+        "counts": random.integers(0, 4, 500).astype(np.int32),
+    }
+    data = netpress.encode(new, base=base, qp=-32)
+    units = {header_of(unit).name: unit.size for unit in index_stream(data, netpress.DecodeLimits()).units}
+    assert units.keys() == {"moved", "replaced", "counts"}  # what did not change is left out
+    decoded = netpress.decode(data, base=base)
+    for name, value in new.items():
+        assert np.allclose(decoded[name], value, atol=0.01)
+    assert np.array_equal(decoded["counts"], new["counts"])
+    assert np.array_equal(netpress.decode(data)["counts"], new["counts"])  # the new value itself
+    alone = {name: len(netpress.encode({name: value}, qp=-32)) for name, value in new.items()}
+    for name in ("replaced", "counts"):
+        assert units[name] < alone[name]
+    # The differences of these two would take more.
+    forced = netpress.Encoder(differences=True, qp=-32).encode({n: new[n] - base[n] for n in ("replaced", "counts")})
+    assert len(forced) > units["replaced"] + units["counts"] + 500
+
+
+def test_differences_that_are_given_quantised() -> None:
+    base, new = BASE["w"], NEW["w"]
+    levels = np.rint((new - base) / 2.0**-9).astype(np.int32)
+    given = {"w": netpress.QuantizedTensor(levels, -36)}
+    data = netpress.encode({"w": new}, base={"w": base}, quantized=given)
+    np.testing.assert_array_equal(netpress.decode(data, base={"w": base})["w"], base + given["w"].values())
+    with pytest.raises(netpress.InvalidModel, match="no difference"):
+        netpress.encode({"w": new}, base={"v": base}, quantized=given)

@@ -173,6 +173,7 @@ class Client:
 
     def _settle(self, accepted: int) -> None:
         """Learn whether the last upload was taken; what was not is due again."""
+        self._number = max(self._number, accepted)  # a client that lost its state goes on counting
         if self._sent is None:
             return
         if self._sent.number <= accepted:

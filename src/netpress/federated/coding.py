@@ -85,7 +85,7 @@ def encode_change(
         return CodedChange(b"", layout.unpack({}, held), copy_state(state))
     kinds = {group.name: group.kind for group in layout.groups}
     floats = {name: value for name, value in packed.items() if value.dtype == np.float32}
-    quantized = {name: _quantized(name, kinds[name], value, config) for name, value in floats.items()}
+    quantized = _quantized(kinds, floats, config)
     plain = EncodeConfig(
         qp=0, qp_density=_DENSITY, effort=config.effort, differences=True, topology_storage_format=None
     )
@@ -105,29 +105,54 @@ def _encoded(
     return encoder.encode(packed, quantized=quantized)
 
 
-def _quantized(name: str, kind: GroupKind, value: Array, config: FederatedConfig) -> QuantizedTensor:
-    """Return the levels of a group at the coarsest step at which they carry the share of its power that is asked for.
+def _quantized(kinds: Mapping[str, GroupKind], values: Model, config: FederatedConfig) -> dict[str, QuantizedTensor]:
+    """Return the levels of float groups: one step for all, the coarsest at which weights carry the share asked for.
 
-    A step in fixed relation to the values would not do: where no value stands out the quantiser may find none worth
-    its bits, round after round, while what is due grows.
+    The value of a change for the loss is to first order its power, wherever it is, so that one step serves all best.
+    It has no fixed relation to the values: where no value stands out the quantiser might find none worth its bits,
+    round after round, while what is due grows.
     """
-    if kind in (GroupKind.MEANS, GroupKind.VARIANCES):
-        qp = _clipped(qp_for_step(config.statistics_step, _DENSITY))
-        return _at_qp(name, value, qp, config)
-    share = config.carried if kind is GroupKind.WEIGHTS else config.vectors_carried
-    power = float(np.sum(np.square(value, dtype=np.float64)))
-    present = int(np.count_nonzero(value))
+    weights = {name: value for name, value in values.items() if kinds[name] is GroupKind.WEIGHTS}
+    vectors = {name: value for name, value in values.items() if kinds[name] is GroupKind.VECTORS}
+    statistics = _clipped(qp_for_step(config.statistics_step, _DENSITY))
+    chosen = {n: _at_qp(n, v, statistics, config) for n, v in values.items() if n not in weights and n not in vectors}
+    chosen.update(_at_share(weights, config.carried, config))
+    coarsest = max((tensor.qp for name, tensor in chosen.items() if name in weights), default=qp_range(_DENSITY)[1])
+    chosen.update(_at_share(vectors, config.vectors_carried, config, coarsest))
+    return chosen
+
+
+def _at_share(
+    values: Model, share: float, config: FederatedConfig, highest: int | None = None
+) -> dict[str, QuantizedTensor]:
+    """Return levels with the coarsest step that carries a share of the power, all groups together."""
+    power = sum(_power(value) for value in values.values())
+    present = sum(int(np.count_nonzero(value)) for value in values.values())
+    if not power:
+        return {name: _at_qp(name, value, 0, config) for name, value in values.items()}
+
+    def at(qp: float) -> tuple[int, dict[str, QuantizedTensor], bool]:
+        used = _clipped(qp)
+        found = {name: _at_qp(name, value, used, config) for name, value in values.items()}
+        left = sum(_power(values[name] - tensor.values(_DENSITY)) for name, tensor in found.items())
+        return used, found, left <= (1 - share) * power
+
     octave = 1 << _DENSITY
-    qp = _clipped(qp_for_step(_FIRST_STEP * float(np.sqrt(power / present)), _DENSITY)) if power > 0 else 0
-    found = _at_qp(name, value, qp, config)
-    while _left(value, found) > (1 - share) * power and found.qp > qp_range(_DENSITY)[0]:
-        found = _at_qp(name, value, _clipped(found.qp - octave), config)
+    first = qp_for_step(_FIRST_STEP * (power / present) ** 0.5, _DENSITY)
+    qp, found, is_enough = at(first if highest is None else min(first, highest))
+    while not is_enough and qp > qp_range(_DENSITY)[0]:
+        qp, found, is_enough = at(qp - octave)
     # Within the octave above, the coarsest that does.
-    for qp in range(found.qp + octave - 1, found.qp, -1):
-        coarser = _at_qp(name, value, _clipped(qp), config)
-        if _left(value, coarser) <= (1 - share) * power:
-            return coarser
+    for above in range(qp + octave - 1, qp, -1):
+        if highest is None or above <= highest:
+            _, coarser, is_enough = at(above)
+            if is_enough:
+                return coarser
     return found
+
+
+def _power(value: Array) -> float:
+    return float(np.sum(np.square(value, dtype=np.float64)))
 
 
 def _at_qp(name: str, value: Array, qp: int, config: FederatedConfig) -> QuantizedTensor:
@@ -142,11 +167,6 @@ def _at_qp(name: str, value: Array, qp: int, config: FederatedConfig) -> Quantiz
         name=name,
     )
     return QuantizedTensor(levels, used, dependent=True)
-
-
-def _left(value: Array, quantized: QuantizedTensor) -> float:
-    """Return the power of what the levels leave out."""
-    return float(np.sum(np.square(value - quantized.values(_DENSITY), dtype=np.float64)))
 
 
 def _clipped(qp: float) -> int:

@@ -227,13 +227,15 @@ class Server:
         member.version = versions.version
         return member
 
-    def samples(self, client: str) -> float:
-        """Weight of an upload that was accepted in this round.
+    def trained(self, client: str) -> Model:
+        """Return the model of a client whose upload was accepted in this round: its change, applied to ``wanted``.
+
+        For who aggregates models elsewhere; :meth:`advance` then takes the result.
 
         Raises:
-            KeyError: there is none.
+            KeyError: there is no such upload.
         """
-        return self._taken[client].samples
+        return self.layout.applied(self._versions.wanted, self._taken[client].changes)
 
     def aggregate(self) -> RoundReport:
         """End the round: add the weighted mean of the updates to the model and make its next version.

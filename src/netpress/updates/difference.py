@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from netpress.errors import BaseMismatch
 from netpress.formats import Entry, Source
 from netpress.record import Record
 
-__all__ = ["apply_difference", "fingerprint", "make_difference", "read_model"]
+__all__ = ["Difference", "apply_difference", "doubtful", "fingerprint", "make_difference", "read_model"]
 
 Array = npt.NDArray[Any]
 _CONSTANT_PRECISION = 2e-6  # twice the relative error of a coded constant
@@ -44,6 +44,15 @@ class Difference:
     removed: tuple[str, ...]
     base: str
 
+    def with_new_values(self, new: Source, names: Collection[str]) -> Difference:
+        """Return the same update with the new values of some tensors instead of their differences."""
+        entries = {}
+        for name in self.source.names:
+            value = new.load(name) if name in names else self.source.load(name)
+            entries[name] = Entry(value.shape, value.dtype, self.source.kind(name), _constant(value))
+        source = Source(entries, self.source.origin, torch_module=self.source.torch_module)
+        return dataclasses.replace(self, source=source, complete=self.complete | frozenset(names))
+
 
 def make_difference(new: Source, base: Mapping[str, Array]) -> Difference:
     """Subtract a base from a model, tensor by tensor.
@@ -68,6 +77,22 @@ def make_difference(new: Source, base: Mapping[str, Array]) -> Difference:
     removed = tuple(name for name in base if name not in entries)
     source = Source(entries, new.origin, torch_module=new.torch_module)
     return Difference(source, frozenset(complete), removed, fingerprint(base))
+
+
+def doubtful(difference: Difference, new: Source) -> list[str]:
+    """Return the tensors whose new values might take fewer bytes than their differences.
+
+    At equal steps the bits of a value follow the logarithm of its magnitude. A difference that is less than half as
+    large as the value is taken to be smaller; so is one that is zero, which is left out.
+    """
+    names = []
+    for name in difference.source.names:
+        if name in difference.complete:
+            continue
+        change = np.abs(difference.source.load(name).astype(np.float64))
+        if change.any() and 2 * change.mean() > np.abs(new.load(name).astype(np.float64)).mean():
+            names.append(name)
+    return names
 
 
 def _constant(value: Array) -> Any:

@@ -1,0 +1,1 @@
+"""Federated digits: a Flower app whose messages netpress compresses."""
