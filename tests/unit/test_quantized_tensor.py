@@ -60,12 +60,6 @@ def test_what_does_not_fit(quantized: dict, error: type[Exception], message: str
         netpress.encode({**MODEL, "n": np.arange(3)}, quantized=quantized)
 
 
-def test_not_for_updates() -> None:
-    levels = np.zeros((24, 40), np.int32)
-    with pytest.raises(InvalidConfig, match="base"):
-        netpress.encode(MODEL, base=MODEL, quantized={"w": QuantizedTensor(levels, 0)})
-
-
 @pytest.mark.parametrize("levels", [np.zeros((2, 2)), [[1]], np.zeros(3, np.int64)])
 def test_levels_are_int32(levels: object) -> None:
     with pytest.raises(InvalidModel, match="int32"):
