@@ -27,7 +27,8 @@ int64_t quantize_trellis(const float* weights, int32_t* levels, const QuantizerS
 
 // Dependent quantisation with a rate term: the bins that the coder will code at this unary length, with their
 // statistics from the pass before. `passes` >= 1 searches follow the one without rate. `settings.lambda_scale` 1 is the
-// slope of the rate-distortion curve at high rates. Not what NNCodec decides; quantize_trellis() is.
+// slope of the rate-distortion curve at the error of the search without rate. Not what NNCodec decides;
+// quantize_trellis() is.
 int64_t quantize_rd(const float* weights, int32_t* levels, const QuantizerSettings& settings, int64_t qp,
                     int unary_length, int passes);
 

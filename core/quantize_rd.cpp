@@ -23,10 +23,25 @@ constexpr float kUnreachable = 1e30f;
 // Where levels are this large on average, neighbouring ones cost the same.
 constexpr double kFineLevels = 128;
 
-double mean_magnitude(const int32_t* levels, int64_t count) {
-  double total = 0;
-  for (int64_t i = 0; i < count; ++i) total += std::fabs(static_cast<double>(levels[i]));
-  return total / static_cast<double>(count);
+// What the search without a rate leaves: the mean magnitude of all levels, and the mean squared error, in squared steps,
+// of the weights that are not zero. Those that are have no error and, with a rate or without, the level 0.
+struct Quality {
+  double magnitude = 0;
+  double noise = 0;
+};
+
+Quality measure(const float* weights, const int32_t* levels, int64_t count, double reciprocal) {
+  double magnitude = 0;
+  double noise = 0;
+  int64_t some = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    const double level = static_cast<double>(levels[i]);
+    const double error = reciprocal * static_cast<double>(weights[i]) - level;
+    magnitude += std::fabs(level);
+    noise += error * error;
+    some += weights[i] != 0;
+  }
+  return {magnitude / static_cast<double>(count), noise / static_cast<double>(std::max<int64_t>(some, 1))};
 }
 
 void search(const float* weights, int32_t* levels, int64_t count, double reciprocal, const FrozenRates& rates,
@@ -53,10 +68,12 @@ int64_t quantize_rd(const float* weights, int32_t* levels, const QuantizerSettin
   plain.lambda_scale = 0;
   const int64_t used = quantize_trellis(weights, levels, plain, qp);
   const int64_t count = settings.geometry.size();
-  // lambda_scale 1 is the slope of the rate-distortion curve of the trellis at high rates: 2 ln 2 times its noise.
-  const double lambda = static_cast<double>(settings.lambda_scale) * 4 * (std::log(2.0) / 6.0) * 0.7;
-  if (lambda <= 0 || count == 0 || mean_magnitude(levels, count) > kFineLevels) return used;
+  if (settings.lambda_scale <= 0 || count == 0) return used;
   const double reciprocal = 1.0 / static_cast<double>(static_cast<float>(step_size(used, settings.qp_density)));
+  const Quality quality = measure(weights, levels, count, reciprocal);
+  // The slope of a curve whose error falls by a factor of 4 per bit, at the error that the steps leave.
+  const double lambda = static_cast<double>(settings.lambda_scale) * 2 * std::log(2.0) * quality.noise;
+  if (!(lambda > 0) || quality.magnitude > kFineLevels) return used;
   const ContextLayout layout(unary_length);
   const ScanOrdered ordered(weights, settings.geometry);
   std::vector<RdDecision> decisions(static_cast<size_t>(count));

@@ -15,7 +15,9 @@ DEFAULT_NONWEIGHT_QP = -75
 """qp of biases and batch-norm parameters when only ``qp`` is given: a step of 2.4e-6."""
 
 _REFERENCE_QP = -38
+# What a qp means should not change much from effort to effort; see docs/notes/rate-distortion.md.
 _DEFAULT_RATE_WEIGHT = 0.25
+_BEST_RATE_WEIGHT = 0.5
 _SMALL_UNIT = 65536
 _OTHER_UNARY_LENGTHS_MINUS1 = (0, 2, 5, 19)
 
@@ -48,9 +50,9 @@ class EncodeConfig:
     gets a step that suits its own spread (see ``netpress.quantize.assign.automatic_qps``)."""
     effort: int = 5
     """1 (fastest) to 9 (smallest). 1-2: no parameter search; 3-4: parameter search; from 5: rate-distortion optimised
-    quantisation, row skipping where it pays; from 6: several unary lengths for tensors of up to 65536 values; from 7: a
-    second pass of rate-distortion optimisation; from 8: several unary lengths for all tensors, codebooks where they
-    pay."""
+    quantisation, row skipping where it pays; from 6: several unary lengths for tensors of up to 65536 values; from 7:
+    refined rates that weigh twice as much, so that the same qp has a little more error; from 8: several unary
+    lengths for all tensors, codebooks where they pay; 9: rates refined twice as often."""
     preset: str = "default"
     """``"default"``, or ``"reference"``: every decision as NNCodec takes it, byte for byte."""
     qp_density: int = 2
@@ -59,6 +61,10 @@ class EncodeConfig:
     """qp of everything that is not a weight. None: -75 if ``qp`` is given, else chosen per tensor."""
     qp_per_tensor: Mapping[str, int] | None = None
     """qp by tensor name, before all other rules."""
+    allocation: str = "equal"
+    """``"equal"``: all weights get ``qp``. ``"size"``: the step of a weight is proportional to the square root of its
+    number of values, with ``qp`` as the mean, and everything else is 3.5 octaves finer than ``qp`` unless
+    ``nonweight_qp`` is given. Smaller at equal quality of the outputs; a qp then says less about any one tensor."""
     optimize_qp: bool = False
     """Coarser steps for large weights of little variance (data-free)."""
     base_qp: int = 0
@@ -68,8 +74,8 @@ class EncodeConfig:
     use_dq: bool = True
     """Dependent (trellis) quantisation."""
     lambda_scale: float | None = None
-    """Weight of the rate in the quantiser; 0 switches it off, 1 is the slope of the rate-distortion curve at high
-    rates. None: by ``effort``."""
+    """Weight of the rate in the quantiser; 0 switches it off, 1 is the slope of the rate-distortion curve at the
+    error that the step leaves. None: by ``effort``."""
     codebook_mode: int | None = None
     """0 never, 1 always, 2 where it pays. None: by ``effort``."""
     param_opt: bool | None = None
@@ -123,6 +129,10 @@ class EncodeConfig:
             raise InvalidConfig(f"preset is 'default' or 'reference', not {self.preset!r}")
         if self.preset == "reference" and self.qp is None:
             raise InvalidConfig("the reference preset needs a qp; EncodeConfig.reference() fills in its default")
+        if self.allocation not in ("equal", "size"):
+            raise InvalidConfig(f"allocation is 'equal' or 'size', not {self.allocation!r}")
+        if self.allocation == "size" and (self.qp is None or self.is_reference or self.optimize_qp or self.bit_depth):
+            raise InvalidConfig("allocation 'size' needs a qp, and goes without bit_depth, optimize_qp and reference")
         if self.payload_variant not in (None, "1.0", "2"):
             raise InvalidConfig(f"payload_variant is '1.0' or '2', not {self.payload_variant!r}")
         if self.checksums and not self.can_carry_record:
@@ -202,12 +212,16 @@ class EncodeConfig:
         """The ``lambda_scale`` in force."""
         if self.lambda_scale is not None:
             return float(self.lambda_scale)
-        return _DEFAULT_RATE_WEIGHT if self.effort >= 5 and self.use_dq else 0.0
+        if self.effort < 5 or not self.use_dq:
+            return 0.0
+        return _BEST_RATE_WEIGHT if self.effort >= 7 else _DEFAULT_RATE_WEIGHT
 
     @property
     def rate_passes(self) -> int:
         """How often the quantiser runs with the statistics of the pass before."""
-        return 2 if self.effort >= 7 else 1
+        if self.effort < 7:
+            return 1
+        return 10 if self.effort == 9 else 5
 
     @property
     def uses_codebooks(self) -> int:

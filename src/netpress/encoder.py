@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from typing import Any
 
@@ -20,7 +20,8 @@ from netpress.formats import open_source
 from netpress.integrity import ChecksumWriter
 from netpress.model import PreparedModel, StreamUnit, prepare_model
 from netpress.parallel import Progress, ordered_map
-from netpress.parameters import ParameterKind
+from netpress.parameters import Parameter, ParameterKind
+from netpress.quantize.allocation import nonweight_qps_beside, qps_by_size
 from netpress.quantize.assign import assign_qps, automatic_qps, bit_depth_qps, check_qps, mean_weight_size
 from netpress.quantize.step_size import qp_range
 from netpress.quantize.tensor import QuantizedTensor
@@ -256,6 +257,8 @@ class Encoder:
                     decomposed=_decomposed(prepared),
                 )
             )
+            if config.allocation == "size":
+                qps.update(_by_size(parameters, config))
         fixed = {p.name: qp for p in parameters if (qp := qps[p.name]) is not None and not p.is_integer}
         check_qps(fixed, config.qp_density, config.base_qp)
         return qps
@@ -267,6 +270,15 @@ class Encoder:
         return automatic_qps(
             new.parameters, qp_density=config.qp_density, dependent=config.use_dq, base_qp=config.base_qp
         )
+
+
+def _by_size(parameters: Sequence[Parameter], config: EncodeConfig) -> dict[str, int]:
+    """Return the qps that follow from sizes, but for tensors whose qp is given."""
+    scale: Any = {"qp": config.qp, "qp_density": config.qp_density, "base_qp": config.base_qp}
+    qps = qps_by_size(parameters, **scale)
+    if config.nonweight_qp is None:
+        qps.update(nonweight_qps_beside(parameters, dependent=config.use_dq, **scale))
+    return {name: qp for name, qp in qps.items() if name not in (config.qp_per_tensor or {})}
 
 
 def _noted(record: Record, notes: Record | None) -> Record:

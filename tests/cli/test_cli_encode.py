@@ -91,7 +91,8 @@ def test_options_reach_the_encoder(run: Run, model: Path, monkeypatch: pytest.Mo
     words = (
         "--qp -30 --nonweight-qp -70 --effort 7 --qp-density 3 --no-dq --lambda-scale 0.5 --fold-batch-norm "
         "--batch-norm-epsilon 1e-3 "
-        "--optimize-qp --codebook 2 --row-skipping --sparsity 0.5 --struct-spars-factor 0.9 --scan-order 1 "
+        "--allocation equal --optimize-qp --codebook 2 --row-skipping --sparsity 0.5 --struct-spars-factor 0.9 "
+        "--scan-order 1 "
         "--unary-length 21 --no-param-opt --profile 1 --bit-depth 8"
     )
     assert run("encode", model, *words.split()).exit_code == 1
@@ -108,6 +109,7 @@ def test_options_reach_the_encoder(run: Run, model: Path, monkeypatch: pytest.Mo
         "lambda_scale": 0.5,
         "fold_batch_norm": True,
         "batch_norm_epsilon": 1e-3,
+        "allocation": "equal",
         "optimize_qp": True,
         "codebook_mode": 2,
         "row_skipping": True,

@@ -184,6 +184,15 @@ def encode(
             show_default=False,
         ),
     ] = None,
+    allocation: Annotated[
+        str | None,
+        typer.Option(
+            metavar="equal|size",
+            help="size: coarser steps for weights with more values, with --qp as the mean.",
+            rich_help_panel=_TOOLS,
+            show_default=False,
+        ),
+    ] = None,
     optimize_qp: Annotated[
         bool | None,
         typer.Option(
@@ -286,6 +295,7 @@ def encode(
         "profile": profile,
         "use_dq": use_dq,
         "lambda_scale": lambda_scale,
+        "allocation": allocation,
         "optimize_qp": optimize_qp,
         "fold_batch_norm": fold_batch_norm,
         "batch_norm_epsilon": batch_norm_epsilon,
