@@ -40,7 +40,6 @@ class Network(nn.Module):
         self.embedding = nn.Embedding(20, width)
         self.blocks = nn.ModuleList(Block(width) for _ in range(blocks))
         self.head = nn.Linear(width, 12)
-        self.unused = nn.Linear(3, 4)
 
     def forward(self, tokens):
         x = self.embedding(tokens)
@@ -66,23 +65,29 @@ def dequantised(module, quantized):
 class TestQuantizeBlocks:
     def test_steps_are_those_of_the_whole_network(self):
         module, batches = Network(), tokens()
-        with pytest.warns(netpress.NetpressWarning, match=r"unused\.weight"):
-            calibration = netpress.calibrate(module, batches)
+        calibration = netpress.calibrate(module, batches)
         whole = netpress.quantize_model(module, calibration, qp=-16)
         found = netpress.quantize_blocks(module, batches, qp=-16)
         assert set(found) == set(whole)
         assert {name: tensor.qp for name, tensor in found.items()} == {name: t.qp for name, t in whole.items()}
-        # What comes before the second block sees the same inputs either way.
-        for name in ("embedding.weight", "unused.weight"):
-            assert np.array_equal(found[name].levels, whole[name].levels)
+        # What has no inputs is quantised the same way.
+        assert np.array_equal(found["embedding.weight"].levels, whole["embedding.weight"].levels)
+
+    def test_weights_without_use_are_named_and_quantised_without_data(self):
+        module, batches = Network(), tokens(1)
+        module.unused = nn.Linear(3, 4)
+        module.blocks[1].unused = nn.Linear(4, 3)
+        with pytest.warns(netpress.NetpressWarning, match=r"blocks\.1\.unused\.weight, unused\.weight"):
+            found = netpress.quantize_blocks(module, batches, qp=-16)
+        own = module.unused.weight.detach().numpy()
+        assert np.abs(found["unused.weight"].values() - own).max() < 2 ** (-16 / 4 + 1)
 
     def test_later_blocks_see_what_quantised_ones_pass_on(self):
         module, batches = Network(), tokens(8)
         found = netpress.quantize_blocks(module, batches, qp=-2)
         copy = Network()
         copy.load_state_dict(dequantised(module, {n: t for n, t in found.items() if not n.startswith("blocks.2")}))
-        with pytest.warns(netpress.NetpressWarning, match=r"unused\.weight"):
-            seen = netpress.calibrate(copy, batches, sensitivities=False)
+        seen = netpress.calibrate(copy, batches, sensitivities=False)
         moments = seen.layers["blocks.2.up.weight"]
         own = netpress.Calibration({"blocks.2.up.weight": moments}, 1)
         qp = found["blocks.2.up.weight"].qp

@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import math
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from netpress.bitstream.reader import NetpressWarning
 from netpress.calibration.block_chain import BlockChain, Call, find_chain
 from netpress.calibration.collect import (
     DEFAULT_MEMORY_BYTES,
@@ -95,7 +97,7 @@ def quantize_blocks(
     Returns:
         Integers of all weights of two or more dimensions, by the names of ``source``, for the argument ``quantized`` of
         :func:`netpress.encode` and :func:`netpress.save`. Weights that the network did not use, or not in a way that is
-        understood, are quantised without data.
+        understood, are quantised without data; a warning names them.
 
     Raises:
         InvalidConfig: there are no batches or no blocks, or an option is out of range.
@@ -141,9 +143,13 @@ def quantize_blocks(
                 {**options, "damping": damping},
                 None if folder is None else Path(folder),
             )
-            return sweep.quantize(maker)
+            quantized = sweep.quantize(maker)
         finally:
             sweep.residence.empty(sweep.residence.names)
+    if maker.unreached:
+        message = f"calibration did not see how these weights are used: {', '.join(maker.unreached)}"
+        warnings.warn(message, NetpressWarning, stacklevel=2)
+    return quantized
 
 
 @contextlib.contextmanager
@@ -410,6 +416,7 @@ class _Maker:
     options: dict[str, Any]
     folder: Path | None
     done: dict[str, QuantizedTensor] = dataclasses.field(default_factory=dict)
+    unreached: list[str] = dataclasses.field(default_factory=list)
 
     def quantize(self, names: list[str], statistics: Mapping[str, LayerStatistics]) -> None:
         """Quantise weights; those without statistics without data."""
@@ -421,7 +428,9 @@ class _Maker:
             for name in names
             if name in statistics
         }
-        calibration = Calibration(layers, 1, {}, tuple(name for name in names if name not in layers))
+        unreached = tuple(name for name in names if name not in layers)
+        self.unreached += unreached
+        calibration = Calibration(layers, 1, {}, unreached)
         chosen = {name: self.qps.get(name, self.options["qp"]) for name in names}
         for name, tensor in quantize_model(arrays, calibration, qps=chosen, **self.options).items():
             self.residence.put(name, tensor.values(self.options["qp_density"]))
