@@ -13,12 +13,13 @@ namespace netpress {
 
 namespace {
 
-// Weights of one row in steps, and with the influence of the errors that are final.
+// Weights of one row in steps, with the influence of the rows before; and with that of the errors that are final, too.
 class Row {
  public:
   Row(const FeedbackForm& form, float reciprocal) : form_(form), reciprocal_(reciprocal) {
     weights_.resize(static_cast<size_t>(form.columns));
     base_.resize(weights_.size());
+    if (form.row_influence != nullptr) errors_.resize(static_cast<size_t>(form.row_block * form.columns));
   }
 
   void start(const float* weights, int64_t row) {
@@ -29,6 +30,23 @@ class Row {
     }
     importance_ = form_.row_importance == nullptr ? 1.0f : form_.row_importance[row];
     group_ = row / (form_.rows / form_.groups);
+    if (form_.row_influence == nullptr) return;
+    const int64_t first = row / form_.row_block * form_.row_block;
+    for (int64_t k = first; k < row; ++k) {
+      const float influence = form_.row_influence[k * form_.row_block + (row - first)];
+      const float* errors = errors_.data() + (k - first) * form_.columns;
+      feedback_spread(weights_.data(), errors, influence, form_.columns);
+      feedback_spread(base_.data(), errors, influence, form_.columns);
+    }
+  }
+
+  // Keeps the errors of a row whose levels are all final, for the rows behind it.
+  void end(const float* weights, const int32_t* levels, int64_t row) {
+    if (form_.row_influence == nullptr) return;
+    float* errors = errors_.data() + row % form_.row_block * form_.columns;
+    for (int64_t j = 0; j < form_.columns; ++j) {
+      errors[j] = weights[j] * reciprocal_ - static_cast<float>(levels[j]);
+    }
   }
 
   // The error of column k spreads over the columns from `first` on.
@@ -52,6 +70,7 @@ class Row {
   int64_t group_ = 0;
   std::vector<float> weights_;
   std::vector<float> base_;
+  std::vector<float> errors_;  // of the rows of a block of rows
 };
 
 struct UniformRates {
@@ -97,10 +116,12 @@ void search_uniform(const float* weights, int32_t* levels, const FeedbackForm& f
       levels[r * form.columns + j] = static_cast<int32_t>(level);
       row.spread(j, j + 1, row.weight(j) - level);
     }
+    row.end(weights + r * form.columns, levels + r * form.columns, r);
   }
 }
 
-// All rows in one go: the survivors pass from row to row, their errors do not.
+// All rows in one go: the survivors pass from row to row, their errors do not. Where rows influence each other, all
+// decisions of a row become final at its end, because the next row needs its errors.
 class TrellisSearch {
  public:
   TrellisSearch(const float* weights, int32_t* levels, const FeedbackForm& form, const FeedbackSettings& settings)
@@ -123,6 +144,7 @@ class TrellisSearch {
         advance(r, j);
         if (open_ == kFeedbackWindow) decide(r, j + 1);
       }
+      if (form_.row_influence != nullptr) end_row(r);
     }
     return finish();
   }
@@ -179,8 +201,24 @@ class TrellisSearch {
     first_open_ += kFeedbackBatch;
   }
 
+  void end_row(int64_t r) {
+    const int best = cheapest((form_.rows - r - 1) * form_.columns);
+    settle_open(best);
+    for (int t = 0; t < 8; ++t) survivors_.cost[t] = t == best ? 0.0f : kFeedbackUnreachable;
+    open_ = 0;
+    first_open_ = (r + 1) * form_.columns;
+    row_.end(weights_ + r * form_.columns, levels_ + r * form_.columns, r);
+  }
+
+  void settle_open(int survivor) {
+    // No survivor can reach the end state; the costs of those that can are far below.
+    if (survivors_.cost[survivor] >= 0.5f * kFeedbackUnreachable) throw Failure(Status::kBadParameter);
+    for (int k = 0; k < open_; ++k) settle(first_open_ + k, survivors_.errors[k][survivor]);
+  }
+
   void settle(int64_t position, float error) {
-    const float weight = weights_[position] * settings_.reciprocal;
+    const bool in_row = form_.row_influence != nullptr;  // else the row may be over
+    const float weight = in_row ? row_.weight(position % form_.columns) : weights_[position] * settings_.reciprocal;
     levels_[position] = static_cast<int32_t>(std::nearbyint(weight - error));
   }
 
@@ -201,8 +239,7 @@ class TrellisSearch {
 
   int finish() {
     const int last = cheapest(0);
-    if (survivors_.cost[last] >= 0.5f * kFeedbackUnreachable) throw Failure(Status::kBadParameter);
-    for (int k = 0; k < open_; ++k) settle(first_open_ + k, survivors_.errors[k][last]);
+    settle_open(last);
     return last;
   }
 

@@ -21,6 +21,11 @@ struct FeedbackForm {
   const float* importance = nullptr;      // groups x columns, at least 0
   const float* row_importance = nullptr;  // rows, at least 0; null: all 1
   const float* targets = nullptr;         // weights with the influence of errors elsewhere; null: the weights
+  // rows x row_block: [k][i] is the influence of row k on row i of its block of rows, where the outputs of rows matter
+  // jointly; only i > k is read. The error of a row in the cost above is then e[r] + sum over k before r of
+  // row_influence[k][r] * e[k]. Null: rows do not influence each other. For one group.
+  const float* row_influence = nullptr;
+  int64_t row_block = 0;
 };
 
 struct FeedbackSettings {

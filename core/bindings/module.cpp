@@ -186,7 +186,8 @@ void fill_rates(Input<int32_t> levels, Output<float> rates, bool dependent, int 
 int run_feedback(Input<float> weights, Output<int32_t> levels, int64_t rows, int64_t columns, Input<float> influence,
                  Input<float> importance, Input<float> row_importance, int64_t groups, int64_t block, float step,
                  bool dependent, std::optional<Input<float>> rates, std::optional<Input<float>> targets,
-                 int start_state, int end_state, bool plain) {
+                 int start_state, int end_state, bool plain, std::optional<Input<float>> row_influence,
+                 int64_t row_block) {
   FeedbackForm form;
   (void)geometry_of(rows, columns, 0);
   expect(weights, rows * columns, "weights do not have the tensor's size");
@@ -209,6 +210,13 @@ int run_feedback(Input<float> weights, Output<int32_t> levels, int64_t rows, int
   if (targets) {
     expect(*targets, rows * columns, "targets do not have the tensor's size");
     form.targets = targets->data();
+  }
+  if (row_influence) {
+    if (row_block < 1 || groups != 1) throw Failure(Status::kBadParameter);
+    (void)geometry_of(rows, row_block, 0);
+    expect(*row_influence, rows * row_block, "influences of rows have another size");
+    form.row_influence = row_influence->data();
+    form.row_block = row_block;
   }
   FeedbackSettings settings;
   FrozenRates frozen;
@@ -339,6 +347,7 @@ NB_MODULE(_core, m) {
   m.def("quantize_feedback", &run_feedback, "weights"_a, "levels"_a, "rows"_a, "columns"_a, nb::kw_only(),
         "influence"_a, "importance"_a, "row_importance"_a, "groups"_a, "block"_a, "step"_a, "dependent"_a,
         "rates"_a = nb::none(), "targets"_a = nb::none(), "start_state"_a = 0, "end_state"_a = -1, "plain"_a = false,
+        "row_influence"_a = nb::none(), "row_block"_a = 0,
         "Quantisation with error feedback; fills `levels`, returns the state of the trellis behind the last one.");
   m.def(
       "dequantize_uniform",

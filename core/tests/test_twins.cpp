@@ -108,6 +108,12 @@ void feedback() {
     form.importance = importance.data();
     if (random.coin()) form.row_importance = rows.data();
     if (random.coin(4)) form.targets = targets.data();
+    std::vector<float> row_influence;
+    if (form.groups == 1 && random.coin()) {
+      form.row_block = random.between(1, form.rows);
+      row_influence = numbers(form.rows * form.row_block, 0.0003f, -1000);
+      form.row_influence = row_influence.data();
+    }
     FeedbackSettings settings;
     settings.dependent = !random.coin(5);
     settings.reciprocal = random.coin() ? 1.7f : random.coin() ? 0.11f : 900.0f;

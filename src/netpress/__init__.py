@@ -14,7 +14,7 @@ from netpress.api import decode, encode, load, open, save
 from netpress.bitstream.reader import NetpressWarning
 from netpress.calibration.blocks import quantize_blocks
 from netpress.calibration.measured import calibrate
-from netpress.calibration.quantizer import quantize_model
+from netpress.calibration.quantizer import CorrectedModel, quantize_corrected, quantize_model
 from netpress.calibration.residence import empty_parameters
 from netpress.calibration.statistics import Calibration, LayerStatistics
 from netpress.chain import ChainLink, UpdateChain
@@ -45,6 +45,7 @@ __all__ = [
     "Calibration",
     "ChainLink",
     "CompressionResult",
+    "CorrectedModel",
     "DecodeLimits",
     "Decoder",
     "EncodeConfig",
@@ -77,6 +78,7 @@ __all__ = [
     "load",
     "open",
     "quantize_blocks",
+    "quantize_corrected",
     "quantize_model",
     "save",
 ]

@@ -144,6 +144,8 @@ def quantize_feedback(
     start_state: int = 0,
     end_state: int = -1,
     plain: bool = False,
+    row_influence: npt.NDArray[np.float32] | None = None,
+    row_block: int = 0,
 ) -> int: ...
 def dequantize_uniform(levels: _Levels, values: npt.NDArray[np.float32], step: float) -> None: ...
 def dequantize_codebook(

@@ -11,10 +11,12 @@ from typing import Any
 
 import numpy.typing as npt
 
+from netpress.calibration.quantizer import nonweight_qp_beside, quantize_corrected
+from netpress.calibration.statistics import Calibration
 from netpress.config import EncodeConfig
 from netpress.decoder import Decoder
 from netpress.encoder import Encoder
-from netpress.errors import InvalidBitstream, InvalidModel
+from netpress.errors import InvalidBitstream, InvalidConfig, InvalidModel
 from netpress.files import atomic_writer
 from netpress.formats import Source, open_source
 from netpress.index import BytesLike, index_stream
@@ -37,6 +39,7 @@ def encode(
     *,
     base: Any = None,
     quantized: Mapping[str, QuantizedTensor] | None = None,
+    calibration: Calibration | None = None,
     executor: Executor | None = None,
     progress: Progress | None = None,
     **options: Any,
@@ -51,6 +54,10 @@ def encode(
             value of a tensor where that is smaller. What did not change is left out.
         quantized: integers of tensors that are quantised already, by name; the others are quantised as the settings
             say. With ``base``, the integers are those of differences.
+        calibration: what :func:`netpress.calibrate` collected: the weights are quantised so that the outputs of the
+            network change least, as :func:`netpress.quantize_corrected` does it. Needs ``qp``, then that of a weight of
+            average sensitivity; other parameters get a qp 3.5 octaves finer unless ``nonweight_qp`` says otherwise. Not
+            with ``base`` or ``quantized``.
         executor: runs the tensors, e.g. of a Dask client; None uses all cores with threads.
         progress: called with values done, values in all and the name of the tensor just finished.
         **options: fields of :class:`EncodeConfig`; they overrule ``config``.
@@ -69,23 +76,24 @@ def encode(
         (64, 64)
     """
     sink = io.BytesIO()
-    _encode_to(sink, source, config, base, quantized, executor, progress, options)
+    _encode_to(sink, source, _with_options(config, options), base, quantized, calibration, executor, progress)
     return sink.getvalue()
 
 
 def _encode_to(
     sink: Any,
     source: Any,
-    config: EncodeConfig | None,
+    config: EncodeConfig,
     base: Any,
     quantized: Mapping[str, QuantizedTensor] | None,
+    calibration: Calibration | None,
     executor: Executor | None,
     progress: Progress | None,
-    options: Mapping[str, Any],
 ) -> None:
-    config = config or EncodeConfig()
-    if options:
-        config = config.replace(**options)
+    if calibration is not None:
+        if base is not None or quantized is not None:
+            raise InvalidConfig("a calibration excludes a base and quantised tensors")
+        source, config, quantized = _calibrated(source, config, calibration)
     with open_source(source) as model:
         if base is None:
             Encoder(config).encode_to(sink, model, executor=executor, progress=progress, quantized=quantized)
@@ -136,6 +144,36 @@ def _sizes(source: Source, names: Sequence[str], model: Source, config: EncodeCo
         Encoder(own).encode_to(sink, open_source(part), complete=[name], spreads=open_source(whole))
         sizes[name] = sink.tell()
     return sizes
+
+
+def _with_options(config: EncodeConfig | None, options: Mapping[str, Any]) -> EncodeConfig:
+    config = config or EncodeConfig()
+    return config.replace(**options) if options else config
+
+
+def _calibrated(
+    source: Any, config: EncodeConfig, calibration: Calibration
+) -> tuple[Any, EncodeConfig, Mapping[str, QuantizedTensor]]:
+    """Return the model with its weights quantised, and the settings for the rest."""
+    if config.qp is None or config.is_reference or config.bit_depth is not None or config.differences:
+        raise InvalidConfig(
+            "calibrated quantisation needs a qp (netpress.compress finds one), and excludes the reference preset, "
+            "bit_depth and differences"
+        )
+    rate = {} if config.lambda_scale is None else {"lambda_scale": float(config.lambda_scale)}
+    model = quantize_corrected(
+        source,
+        calibration,
+        qp=config.qp,
+        qps=config.qp_per_tensor,
+        qp_density=config.qp_density,
+        use_dq=config.use_dq,
+        passes=config.rate_passes,
+        **rate,
+    )
+    if config.nonweight_qp is None:
+        config = config.replace(nonweight_qp=nonweight_qp_beside(config.qp, config.qp_density))
+    return model.source, config, model.quantized
 
 
 def decode(
@@ -192,6 +230,7 @@ def save(
     *,
     base: Any = None,
     quantized: Mapping[str, QuantizedTensor] | None = None,
+    calibration: Calibration | None = None,
     executor: Executor | None = None,
     progress: Progress | None = None,
     **options: Any,
@@ -207,13 +246,11 @@ def save(
     Raises:
         OSError: the file cannot be written; and what :func:`encode` raises.
     """
-    config = config or EncodeConfig()
-    if options:
-        config, options = config.replace(**options), {}
+    config = _with_options(config, options)
     if config.checksums is None and config.can_carry_record:
         config = config.replace(checksums=True)
     with atomic_writer(path) as file:
-        _encode_to(file, source, config, base, quantized, executor, progress, options)
+        _encode_to(file, source, config, base, quantized, calibration, executor, progress)
         return file.tell()
 
 

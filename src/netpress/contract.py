@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from netpress.api import decode, encode
+from netpress.calibration.quantizer import nonweight_qp_beside
 from netpress.calibration.statistics import Calibration
 from netpress.config import EncodeConfig
 from netpress.errors import EvaluationFailed, InvalidConfig, NetpressError
@@ -28,8 +29,6 @@ _LOG = logging.getLogger(__name__)
 _COARSEST, _FINEST = 8, -48
 _FIRST = {True: -20, False: -26}
 _STRIDE = 4
-_NONWEIGHT_OFFSET = 14
-_FINEST_NONWEIGHT = -75
 
 
 @dataclasses.dataclass(frozen=True)
@@ -245,15 +244,10 @@ class _Coder:
     def encode(self, qp: int) -> bytes:
         """Return the stream at a qp: that of a weight of average sensitivity, or of spread 1."""
         density = self.config.qp_density
-        nonweight = max(qp - _at_density(_NONWEIGHT_OFFSET, density), _at_density(_FINEST_NONWEIGHT, density))
+        nonweight = nonweight_qp_beside(qp, density)
         if self.calibration is None:
             return self._data_free(qp, nonweight)
-        from netpress.calibration.quantizer import quantize_model
-
-        quantized = quantize_model(
-            self.model, self.calibration, qp=qp, qp_density=self.config.qp_density, use_dq=self.config.use_dq
-        )
-        return encode(self.model, self.config, quantized=quantized, qp=qp, nonweight_qp=nonweight)
+        return encode(self.model, self.config, calibration=self.calibration, qp=qp, nonweight_qp=nonweight)
 
     def _data_free(self, qp: int, nonweight: int) -> bytes:
         """Steps in proportion to those that the encoder would choose by itself, which follow the spread of tensors."""

@@ -430,3 +430,215 @@ def free(module, name, qp, use_dq):
 
     weights = module.get_parameter(name).detach().numpy()
     return netpress.QuantizedTensor(quantize(weights, qp=qp, qp_density=2, dependent=use_dq)[0], qp, use_dq)
+
+
+class TestJointRows:
+    def test_they_are_the_matrix_of_the_outputs(self):
+        # What follows the layer is linear: the divergence of values is half the squared change of its outputs.
+        torch.manual_seed(1)
+        module = nn.Sequential(nn.Linear(12, 6, bias=False), nn.Linear(6, 3, bias=False))
+        layer = run(module, *torch.randn(1600, 12).split(100)).layers["0.weight"]
+        behind = module[1].weight.detach().numpy().astype(float)
+        wanted = behind.T @ behind
+        wanted /= np.trace(wanted) / 6
+        np.testing.assert_allclose(layer.row_moments, wanted, atol=0.1)
+
+    def test_batches_that_cannot_be_split(self):
+        class Mixing(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.layer = nn.Linear(10, 6)
+
+            def forward(self, x):
+                return self.layer(x) - self.layer(x).mean(0)  # samples see each other
+
+        calibration = run(Mixing(), *torch.randn(60, 10).split(20))
+        assert calibration.layers["layer.weight"].row_moments.shape == (6, 6)
+
+    def test_layers_without_them(self):
+        calibration = run(network(), torch.randn(32, 3, 8, 8))
+        assert {n for n, layer in calibration.layers.items() if layer.row_moments is None} == {"2.weight", "5.weight"}
+
+    def test_dictionaries_and_tuples_are_split(self):
+        from netpress.calibration.rows import split_batch
+
+        x, other = torch.arange(5), torch.arange(3)
+        parts = list(split_batch({"x": (x, other), "n": 4}, 5, 2))
+        assert [p["x"][0].tolist() for p in parts] == [[0, 1], [2, 3], [4]]
+        assert all(p["n"] == 4 and p["x"][1] is other for p in parts)
+
+    def test_outputs_are_better_with_them(self):
+        module = nn.Sequential(nn.Linear(40, 60, bias=False), nn.Linear(60, 4, bias=False)).eval()
+        x = torch.randn(1000, 40) @ torch.randn(40, 40)
+        calibration = run(module, *x[:500].split(100))
+        wanted = module(x[500:])
+        qps = {"1.weight": -60}
+        errors = []
+        for row_damping in (None, 0.3):
+            quantized = netpress.quantize_model(
+                module, calibration, qp=-20, qps={"0.weight": -20, **qps}, row_damping=row_damping, lambda_scale=0
+            )
+            state = {n: torch.tensor(t.values()) for n, t in quantized.items()}
+            with torch.no_grad():
+                change = torch.func.functional_call(module, state, (x[500:],)) - wanted
+            errors.append(change.square().mean().item())
+        assert errors[1] < 0.5 * errors[0]
+
+
+class TestBiases:
+    def test_what_is_added_to_the_outputs(self):
+        class Two(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.first = nn.Conv1d(4, 6, 1)
+                self.second = nn.Linear(6, 5)
+                self.third = nn.Linear(5, 5, bias=False)
+                self.fourth = nn.Linear(5, 5)
+
+            def forward(self, x):
+                return self.fourth(self.third(self.second(self.first(x).mean(2))))
+
+        module = Two()
+        layers = run(module, torch.randn(9, 4, 3)).layers
+        assert {n: layer.bias for n, layer in layers.items()} == {
+            "first.weight": "first.bias",
+            "second.weight": "second.bias",
+            "third.weight": None,
+            "fourth.weight": "fourth.bias",
+        }
+        module.fourth.bias = module.second.bias
+        corrected = netpress.quantize_corrected(module, run(module, torch.randn(9, 4, 3) + 1), qp=-8).source
+        changed = [n for n, p in module.state_dict().items() if (corrected.load(n) != p.numpy()).any()]
+        assert changed == ["first.bias"]
+
+    def test_recurrent_cells_and_attention(self):
+        layers = run(nn.LSTM(4, 5, batch_first=True), torch.randn(3, 6, 4), forward=lambda m, b: m(b)[0]).layers
+        assert {n: layer.bias for n, layer in layers.items()} == {
+            "weight_ih_l0": "bias_ih_l0",
+            "weight_hh_l0": "bias_hh_l0",
+        }
+        x = torch.randn(3, 5, 8)
+        layers = run(nn.MultiheadAttention(8, 2, batch_first=True), x, forward=lambda m, b: m(b, b, b)[0]).layers
+        assert layers["in_proj_weight"].bias == "in_proj_bias"
+        assert layers["out_proj.weight"].bias == "out_proj.bias"
+
+
+def normed():
+    torch.manual_seed(3)
+    module = nn.Sequential(
+        nn.Conv2d(3, 12, 3, bias=False),
+        nn.BatchNorm2d(12),
+        nn.ReLU(),
+        nn.Conv2d(12, 8, 3),
+        nn.Flatten(),
+        nn.Linear(32, 6),
+    ).eval()
+    norm = module[1]
+    with torch.no_grad():
+        norm.running_mean.normal_()
+        norm.running_var.uniform_(0.5, 4)
+        norm.weight.uniform_(0.1, 3)
+        norm.bias.normal_()
+    return module
+
+
+class TestCorrections:
+    def test_the_function_stays(self):
+        module = normed()
+        x = torch.randn(300, 3, 6, 6).abs()
+        calibration = run(module, *x.split(50))
+        corrected = netpress.quantize_corrected(module, calibration, qp=-60)
+        again = normed()
+        again.load_state_dict({n: torch.tensor(corrected.source.load(n)) for n in corrected.source.names})
+        # Rows are scaled, by what the batch norm takes back.
+        ratios = (again[0].weight / module[0].weight).detach().flatten(1)
+        assert float(ratios.amax() / ratios.amin()) > 1.2
+        np.testing.assert_allclose(ratios, ratios[:, :1].expand_as(ratios), rtol=1e-3)
+        with torch.no_grad():
+            torch.testing.assert_close(again(x), module(x), rtol=1e-3, atol=1e-3)
+
+    def test_shifts_of_the_outputs_are_taken_up(self):
+        module = normed()
+        x = torch.randn(400, 3, 6, 6).abs() + 1
+        calibration = run(module, *x.split(50))
+        corrected = netpress.quantize_corrected(module, calibration, qp=-8)
+        state = {n: torch.tensor(corrected.source.load(n)) for n in corrected.source.names}
+        state.update({n: torch.tensor(t.values()) for n, t in corrected.quantized.items()})
+        with torch.no_grad():
+            plain = {**state, "1.running_mean": module[1].running_mean * state["0.weight"].new_tensor(1)}
+            shifts = []
+            for given in (state, plain):
+                again = normed()
+                again.load_state_dict(given)
+                shifts.append((again[:2](x) - module[:2](x)).mean((0, 2, 3)).abs().mean().item())
+        assert shifts[0] < 0.02
+        assert shifts[1] > 5 * shifts[0]
+
+    def test_streams_are_better_with_them(self):
+        module = normed()
+        x = torch.randn(600, 3, 6, 6).abs() + 0.5
+        calibration = run(module, *x[:300].split(50))
+        errors = []
+        for corrected in (False, True):
+            if corrected:
+                data = netpress.encode(module, calibration=calibration, qp=-16, fold_batch_norm=True)
+            else:
+                quantized = netpress.quantize_model(module, calibration, qp=-16)
+                data = netpress.encode(module, quantized=quantized, qp=-16, nonweight_qp=-30, fold_batch_norm=True)
+            again = normed()
+            again.load_state_dict({n: torch.tensor(a) for n, a in netpress.decode(data).items()})
+            with torch.no_grad():
+                errors.append((again(x[300:]) - module(x[300:])).square().mean().item())
+        assert errors[1] < 0.8 * errors[0]
+
+    def test_weights_with_two_names_are_left_alone(self):
+        class Tied(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.first = nn.Linear(10, 10)
+                self.second = nn.Linear(10, 10)
+                self.second.weight = self.first.weight
+
+            def forward(self, x):
+                return self.second(self.first(x).relu())
+
+        module = Tied()
+        calibration = run(module, torch.randn(100, 10))
+        corrected = netpress.quantize_corrected(module, calibration, qp=-16)
+        for name, value in module.state_dict().items():
+            np.testing.assert_array_equal(corrected.source.load(name), value.numpy())
+
+    def test_encode_is_both_steps(self):
+        module = nn.Linear(30, 20)
+        calibration = run(module, torch.randn(64, 30) + 1)
+        corrected = netpress.quantize_corrected(module, calibration, qp=-20, passes=1)
+        expected = netpress.encode(corrected.source, quantized=corrected.quantized, qp=-20, nonweight_qp=-34)
+        assert netpress.encode(module, calibration=calibration, qp=-20) == expected
+
+    @pytest.mark.parametrize(
+        "options", [{}, {"qp": -20, "bit_depth": 4}, {"qp": -20, "base": {}}, {"qp": -20, "quantized": {}}]
+    )
+    def test_what_encode_refuses(self, options):
+        module = nn.Linear(6, 4)
+        calibration = run(module, torch.randn(20, 6))
+        with pytest.raises(InvalidConfig, match="calibra"):
+            netpress.encode(module, calibration=calibration, **options)
+        with pytest.raises(InvalidConfig, match="step"):
+            netpress.quantize_corrected(module, calibration, qp=-20, step=1)
+
+
+class TestBadInput:
+    def test_undefined_activations(self):
+        module = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 2))
+        x = torch.randn(8, 3)
+        x[3, 1] = torch.nan
+        with pytest.raises(InvalidModel, match=r"0\.weight.*not finite"):
+            run(module, x)
+
+    def test_fewer_samples_than_columns(self):
+        module = nn.Sequential(nn.Linear(200, 30), nn.Linear(30, 5))
+        calibration = run(module, torch.randn(3, 200))
+        quantized = netpress.quantize_corrected(module, calibration, qp=-20).quantized
+        error = module[0].weight.detach().numpy() - quantized["0.weight"].values()
+        # Directions that no sample showed are not free: errors stay within a few steps.
+        assert np.abs(error).max() < 8 * 2.0**-5

@@ -141,6 +141,8 @@ def test_module_with_calibration(tmp_path) -> None:
     ).eval()
     x = torch.randn(600, 40) * torch.logspace(0, -1.5, 40)
     with torch.no_grad():
+        for name in ("weight", "bias", "running_mean", "running_var"):
+            getattr(network[1], name).uniform_(0.5, 2)
         wanted = network(x[300:])
 
     def evaluate(module):

@@ -300,3 +300,75 @@ def test_a_stripe_ends_in_its_state_wherever_decisions_become_final(columns):
         levels, state = run_core(weights, factor(moments), 0.05, dependent=True, end_state=0)
         assert state == 0
         assert states_of(levels)[-1] == 0
+
+
+def joint_error(errors, moments, rows):
+    return np.trace(rows @ errors @ moments @ errors.T)
+
+
+class TestRowsThatMatterJointly:
+    @pytest.mark.parametrize("dependent", [False, True])
+    @pytest.mark.parametrize("block", [7, 3])
+    def test_row_after_row_in_plain_steps(self, dependent, block):
+        weights, moments = problem(11, 7, 100)
+        _, rows = problem(12, 1, 7, samples=9)
+        blocks = np.zeros((1, 7, block))
+        for start in range(0, 7, block):
+            part = slice(start, min(start + block, 7))
+            blocks[0, part, : part.stop - start] = rows[part, part]
+        form, row_form = factor(moments), factor(blocks)
+        step = np.float32(0.05)
+        options = {"dependent": dependent, "row_importance": row_form.importance[0]}
+        levels, state = run_core(
+            weights, form, step, row_influence=row_form.influence.reshape(-1), row_block=block, **options
+        )
+        reciprocal = np.float32(1 / np.float64(step))
+        errors = np.zeros_like(weights)
+        expected, at = np.zeros_like(levels), 0
+        for r in range(7):
+            effective = weights[r] * reciprocal
+            for k in range(r // block * block, r):
+                effective = effective + row_form.influence[0, k, r % block] * errors[k]
+            # A step of 1, so that the effective weights reach the core as they are.
+            importance = row_form.importance[0, r : r + 1]
+            own, at = run_core(
+                effective[None], form, 1.0, dependent=dependent, row_importance=importance, start_state=at
+            )
+            expected[r] = own[0]
+            errors[r] = weights[r] * reciprocal - own[0].astype(np.float32)
+        np.testing.assert_array_equal(levels, expected)
+        assert state == at
+
+    @pytest.mark.parametrize("dependent", [False, True])
+    def test_the_joint_error_falls(self, dependent):
+        step = step_size(-20, 2)
+        ratios = []
+        for seed in range(5):
+            weights, moments = problem(seed, 30, 60)
+            # Few outputs behind the rows: many errors make up for each other.
+            behind = np.random.default_rng(seed).standard_normal((6, 30))
+            rows = behind.T @ behind
+            errors = [
+                weights
+                - quantize_feedback(weights, factor(moments), qp=-20, dependent=dependent, row_form=row_form) * step
+                for row_form in (None, factor(rows))
+            ]
+            ratios.append(joint_error(errors[1], moments, rows) / joint_error(errors[0], moments, rows))
+        assert max(ratios) < 0.5
+
+    def test_stripes(self, monkeypatch):
+        monkeypatch.setattr(feedback, "_STRIPE_WEIGHTS", 300)
+        weights, moments = problem(8, 60, 40)
+        blocks = np.concatenate([problem(seed, 1, 12, samples=15)[1] for seed in range(5)])[None]
+        row_form = factor(blocks)
+        results = [quantize_feedback(weights, factor(moments), qp=-20, row_form=row_form, threads=n) for n in (1, 2, 5)]
+        states_of(results[0])
+        for other in results[1:]:
+            np.testing.assert_array_equal(other, results[0])
+
+    def test_what_does_not_fit(self):
+        weights, moments = problem(0, 6, 10)
+        with pytest.raises(InvalidModel, match="form of its rows"):
+            quantize_feedback(weights, factor(moments), qp=-20, row_form=factor(np.eye(5)))
+        with pytest.raises(InvalidModel, match="form of its rows"):
+            quantize_feedback(weights, factor(np.stack([moments] * 2)), qp=-20, row_form=factor(np.eye(6)))

@@ -13,38 +13,99 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from netpress.calibration.corrections import Outlet, centred, find_outlets, output_shifts
 from netpress.calibration.statistics import ROWS, TABLE, Calibration, LayerStatistics
 from netpress.errors import InvalidConfig, InvalidModel
-from netpress.formats import open_source
+from netpress.formats import Source, open_source
 from netpress.parallel import Progress, ordered_map
 from netpress.quantize.feedback import LARGEST_LEVEL, Form, factor, quantize_feedback, quantize_feedback_rows
 from netpress.quantize.levels import quantize
 from netpress.quantize.step_size import qp_for_step, qp_range, step_size
 from netpress.quantize.tensor import QuantizedTensor
 
-__all__ = ["calibrated_qps", "layer_densities", "quantize_model"]
+__all__ = [
+    "CorrectedModel",
+    "calibrated_qps",
+    "layer_densities",
+    "nonweight_qp_beside",
+    "quantize_corrected",
+    "quantize_model",
+]
+
+ROW_DAMPING = 0.3
 
 # Slope of the squared error of the trellis at high rates, in squared steps per bit: 2 ln 2 times its noise.
 _SLOPE = 4 * (math.log(2) / 6) * 0.7
 _DATA_FREE_LAMBDA_SCALE = 0.25
 # A row matters at least this much of the mean: calibration data that never use it do not make it worthless.
 _LEAST_IMPORTANCE = 0.05
+_NONWEIGHT_OCTAVES = 3.5
+_FINEST_NONWEIGHT_QP = -75
+# Rows are multiplied by this power of the root of how much they matter, and at most by the factor.
+_ROW_EXPONENT = 0.5
+_LARGEST_FACTOR = 4.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Layer:
-    """One weight with its form. ``importance`` has one entry per row, mean 1; ``scale`` is that of the divergence."""
+    """One weight with its form. ``importance`` has one entry per row, mean 1; ``scale`` is that of the divergence.
+
+    ``row_form`` is that of the joint moments of the rows, where they are known.
+    """
 
     weights: npt.NDArray[np.float32]
     statistics: LayerStatistics
     form: Form
     importance: npt.NDArray[np.float64]
     scale: float
+    row_form: Form | None = None
 
     @property
     def density(self) -> float:
         """Divergence that a white error of variance 1 of one weight makes on average, after feedback."""
-        return self.scale * float(self.form.importance.mean(dtype=np.float64))
+        return self.scale * self.price
+
+    @property
+    def price(self) -> float:
+        """Cost of a squared error of one weight in the search, on average."""
+        rows = 1.0 if self.row_form is None else float(self.row_form.importance.mean(dtype=np.float64))
+        return rows * float(self.form.importance.mean(dtype=np.float64))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Options:
+    """The options of :func:`quantize_model`."""
+
+    qp: int
+    qps: Mapping[str, int] | None = None
+    qp_density: int = 2
+    use_dq: bool = True
+    lambda_scale: float = 0.35
+    allocation: float = 1.0
+    row_importance: bool = False
+    damping: float = 0.01
+    row_damping: float | None = ROW_DAMPING
+    passes: int = 2
+    progress: Progress | None = None
+
+    def __post_init__(self) -> None:
+        if self.lambda_scale < 0 or not 0 <= self.allocation <= 2:
+            raise InvalidConfig("lambda_scale must be at least 0 and allocation 0..2")
+        if self.row_damping is not None and self.row_damping <= 0:
+            raise InvalidConfig("row_damping must be above 0")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CorrectedModel:
+    """What :func:`quantize_corrected` made: arguments for :func:`netpress.encode`.
+
+    Args:
+        source: the model, in which vectors have taken over what was lost in the weights behind which they stand.
+        quantized: the integers of its weights by name.
+    """
+
+    source: Source
+    quantized: Mapping[str, QuantizedTensor]
 
 
 def quantize_model(
@@ -59,6 +120,7 @@ def quantize_model(
     allocation: float = 1.0,
     row_importance: bool = False,
     damping: float = 0.01,
+    row_damping: float | None = ROW_DAMPING,
     passes: int = 2,
     progress: Progress | None = None,
 ) -> dict[str, QuantizedTensor]:
@@ -76,8 +138,11 @@ def quantize_model(
             quantisation ignores it: shrinking levels is a bias that the feedback has to carry.
         allocation: 1 gives all layers the same slope of divergence over bits, 0 the same step; between them, the
             logarithm of the step is interpolated.
-        row_importance: let rows that matter more have more bits; those of embeddings always do.
-        damping: share of the mean diagonal that is added to the moments.
+        row_importance: let rows that matter more have more bits; those of embeddings always do, and those of layers
+            whose rows are quantised jointly.
+        damping: share of the mean diagonal that is added to the moments of the inputs.
+        row_damping: the same for the joint moments of rows, above 0: the errors of a row are also made up for by the
+            rows behind it. None: rows are on their own.
         passes: searches with the rate, each with the statistics of the one before.
         progress: called after each weight.
 
@@ -89,11 +154,70 @@ def quantize_model(
         InvalidModel: the calibration does not fit the model; names the weight.
         InvalidConfig: an option is out of range.
     """
-    if lambda_scale < 0 or not 0 <= allocation <= 2:
-        raise InvalidConfig("lambda_scale must be at least 0 and allocation 0..2")
-    arrays, layers = _layers(source, calibration, damping, unreached=True)
-    chosen = _layer_qps(layers, qp, qp_density, allocation)
-    chosen.update({n: q for n, q in (qps or {}).items() if n in arrays})
+    options = _Options(
+        qp=qp,
+        qps=qps,
+        qp_density=qp_density,
+        use_dq=use_dq,
+        lambda_scale=lambda_scale,
+        allocation=allocation,
+        row_importance=row_importance,
+        damping=damping,
+        row_damping=row_damping,
+        passes=passes,
+        progress=progress,
+    )
+    with open_source(source) as model:
+        arrays, layers = _layers(model, calibration, options, {})
+    return _quantized(arrays, layers, options)
+
+
+def quantize_corrected(source: Any, calibration: Calibration, *, qp: int, **options: Any) -> CorrectedModel:
+    """Quantise the weights of a model, and let the vectors behind them take over part of what is lost.
+
+    The function of the network is that of the model with the weights of :func:`quantize_model`, but nearer to that of
+    the float network in as many bytes; its single tensors are not all near the original ones:
+
+    * a bias, or the mean of a batch norm, takes up the shift that the errors make on average, so the weight is
+      quantised for inputs without their means;
+    * rows whose batch norm is known (torch modules only) are multiplied by powers of how much they matter, and so get
+      steps of their own; the factor of the batch norm takes that back.
+
+    Args:
+        source, calibration, qp, **options: as for :func:`quantize_model`.
+
+    Raises:
+        InvalidModel, InvalidConfig: as for :func:`quantize_model`.
+    """
+    try:
+        given = _Options(qp=qp, **options)
+    except TypeError as error:
+        raise InvalidConfig(str(error)) from None
+    model = open_source(source)
+    outlets = find_outlets(model, calibration)
+    arrays, layers = _layers(model, calibration, given, outlets)
+    behind = {name for outlet in outlets.values() for name in (outlet.bias, outlet.mean, outlet.gamma) if name}
+    vectors = {name: model.load(name).astype(np.float32) for name in behind}
+    for name in outlets:
+        factors = _row_factors(layers[name]) if outlets[name].gamma else None
+        if factors is not None:
+            outlets[name].scale(vectors, factors)
+            layers[name] = _scaled(name, layers[name], factors, given)
+            arrays[name] = layers[name].weights
+    quantized = _quantized(arrays, layers, given)
+    for name, outlet in outlets.items():
+        after = quantized[name].values(given.qp_density)
+        outlet.shift(vectors, output_shifts(arrays[name], after, layers[name].statistics))
+    changed = {name: arrays[name] for name in outlets}
+    return CorrectedModel(model.replaced({**vectors, **changed}), quantized)
+
+
+def _quantized(
+    arrays: Mapping[str, npt.NDArray[np.float32]], layers: Mapping[str, _Layer], options: _Options
+) -> dict[str, QuantizedTensor]:
+    qp, qp_density, use_dq = options.qp, options.qp_density, options.use_dq
+    chosen = _layer_qps(layers, qp, qp_density, options.allocation)
+    chosen.update({n: q for n, q in (options.qps or {}).items() if n in arrays})
 
     def quantized(name: str) -> QuantizedTensor:
         layer = layers.get(name)
@@ -101,16 +225,16 @@ def quantize_model(
         if layer is None or not _can_feed_back(layer, step_size(own, qp_density)):
             return _without_data(name, arrays[name], own, qp_density, use_dq)
         # A bit is worth the same divergence in all layers whose steps follow the sensitivities.
-        slope = _SLOPE * step_size(own, qp_density) ** 2 * float(layer.form.importance.mean(dtype=np.float64))
+        slope = _SLOPE * step_size(own, qp_density) ** 2 * layer.price
         levels = _fed_back(
             name,
             layer,
-            row_importance,
+            options.row_importance,
             qp=own,
             qp_density=qp_density,
             dependent=use_dq,
-            rate_weight=lambda_scale * slope if use_dq else 0.0,
-            passes=passes,
+            rate_weight=options.lambda_scale * slope if use_dq else 0.0,
+            passes=options.passes,
         )
         return QuantizedTensor(levels, own, use_dq)
 
@@ -120,9 +244,16 @@ def quantize_model(
     for name, tensor in zip(arrays, ordered_map(quantized, arrays), strict=True):
         result[name] = tensor
         done += arrays[name].size
-        if progress is not None:
-            progress(done, total, name)
+        if options.progress is not None:
+            options.progress(done, total, name)
     return result
+
+
+def nonweight_qp_beside(qp: int, qp_density: int) -> int:
+    """Return the qp of vectors beside weights of a qp: a step that is 3.5 octaves finer, as far as -75 at density 2."""
+    octave = 1 << qp_density
+    finest = round(_FINEST_NONWEIGHT_QP * octave / 4)
+    return max(qp - round(_NONWEIGHT_OCTAVES * octave), min(finest, qp), qp_range(qp_density)[0])
 
 
 def calibrated_qps(
@@ -135,35 +266,42 @@ def calibrated_qps(
     damping: float = 0.01,
 ) -> dict[str, int]:
     """Return the qps that :func:`quantize_model` gives the weights that the calibration knows; arguments likewise."""
-    _, layers = _layers(source, calibration, damping, unreached=False)
+    options = _Options(qp=qp, qp_density=qp_density, allocation=allocation, damping=damping, row_damping=None)
+    with open_source(source) as model:
+        _, layers = _layers(model, dataclasses.replace(calibration, unreached=()), options, {})
     return _layer_qps(layers, qp, qp_density, allocation)
 
 
-def layer_densities(source: Any, calibration: Calibration, *, damping: float = 0.01) -> dict[str, float]:
-    """Return by name the divergence that a white error of variance 1 of one weight makes on average, after feedback.
+def layer_densities(source: Any, calibration: Calibration) -> dict[str, float]:
+    """Return by name what :func:`quantize_model` takes for the divergence per squared error of one weight of a layer.
 
     0 where nothing depends on a layer, or sensitivities were not collected.
     """
-    _, layers = _layers(source, calibration, damping, unreached=False)
+    with open_source(source) as model:
+        _, layers = _layers(model, dataclasses.replace(calibration, unreached=()), _Options(qp=0), {})
     return {n: 0.0 if layer.statistics.sensitivity is None else layer.density for n, layer in layers.items()}
 
 
 def _layers(
-    source: Any, calibration: Calibration, damping: float, *, unreached: bool
+    model: Source, calibration: Calibration, options: _Options, outlets: Mapping[str, Outlet]
 ) -> tuple[dict[str, npt.NDArray[np.float32]], dict[str, _Layer]]:
-    """Return the weights that the calibration knows, if wanted also those it did not reach, and the layers."""
-    with open_source(source) as model:
-        missing = sorted(set(calibration.layers) - set(model.names))
-        if missing:
-            raise InvalidModel("is calibrated, but the model does not have it", tensor=missing[0])
-        wanted = set(calibration.layers) | set(calibration.unreached if unreached else ())
-        arrays = {n: np.ascontiguousarray(model.load(n), np.float32) for n in model.names if n in wanted}
+    """Return the weights that the calibration knows, also those it did not reach, and the layers."""
+    missing = sorted(set(calibration.layers) - set(model.names))
+    if missing:
+        raise InvalidModel("is calibrated, but the model does not have it", tensor=missing[0])
+    wanted = set(calibration.layers) | set(calibration.unreached)
+    arrays = {n: np.ascontiguousarray(model.load(n), np.float32) for n in model.names if n in wanted}
     reached = [n for n in arrays if n in calibration.layers]
-    made = ordered_map(lambda n: _layer(n, arrays[n], calibration.layers[n], damping), reached)
-    return arrays, dict(zip(reached, made, strict=True))
+
+    def made(name: str) -> _Layer:
+        statistics = calibration.layers[name]
+        statistics = centred(statistics) if name in outlets else statistics
+        return _layer(name, arrays[name], statistics, options)
+
+    return arrays, dict(zip(reached, ordered_map(made, reached), strict=True))
 
 
-def _layer(name: str, weights: npt.NDArray[np.float32], statistics: LayerStatistics, damping: float) -> _Layer:
+def _layer(name: str, weights: npt.NDArray[np.float32], statistics: LayerStatistics, options: _Options) -> _Layer:
     rows = weights.shape[0]
     if statistics.layout == TABLE:
         columns = math.prod(weights.shape[1:])
@@ -171,7 +309,7 @@ def _layer(name: str, weights: npt.NDArray[np.float32], statistics: LayerStatist
         uses = statistics.moments.reshape(-1).astype(np.float64)
         sensitivity = uses if statistics.sensitivity is None else statistics.sensitivity
     else:
-        form = factor(statistics.moments, damping=damping, name=name)
+        form = factor(statistics.moments, damping=options.damping, name=name)
         sensitivity = np.ones(rows) if statistics.sensitivity is None else statistics.sensitivity
     if sensitivity.shape != ((1,) if statistics.layout == ROWS and statistics.sensitivity is not None else (rows,)):
         raise InvalidModel(f"its calibration has another shape than {weights.shape}", tensor=name)
@@ -179,7 +317,40 @@ def _layer(name: str, weights: npt.NDArray[np.float32], statistics: LayerStatist
     importance = np.ones(rows)
     if statistics.layout != ROWS and scale > 0:
         importance = np.maximum(sensitivity / scale, _LEAST_IMPORTANCE)
-    return _Layer(weights, statistics, form, importance, scale)
+    row_form = None
+    if options.row_damping is not None and statistics.row_moments is not None and form.groups == 1:
+        if len(statistics.row_moments) != rows:
+            raise InvalidModel(f"its calibration has another shape than {weights.shape}", tensor=name)
+        row_form = factor(statistics.row_moments[None], damping=options.row_damping, name=name)
+    return _Layer(weights, statistics, form, importance, scale, row_form)
+
+
+def _row_factors(layer: _Layer) -> npt.NDArray[np.float32] | None:
+    """Return what rows are multiplied by, so that those that matter more get finer steps; None if that is unknown.
+
+    The square root of what would give all rows the same slope: what the search leaves to the rows at the end.
+    """
+    if layer.row_form is None:
+        return None
+    factors = layer.row_form.importance[0].astype(np.float64) ** (_ROW_EXPONENT / 2)
+    factors /= math.exp(float(np.log(factors).mean()))
+    clipped: npt.NDArray[np.float32] = np.clip(factors, 1 / _LARGEST_FACTOR, _LARGEST_FACTOR).astype(np.float32)
+    return clipped
+
+
+def _scaled(name: str, layer: _Layer, factors: npt.NDArray[np.float32], options: _Options) -> _Layer:
+    """Return the layer with its rows multiplied."""
+    assert layer.statistics.row_moments is not None
+    rows, block = layer.statistics.row_moments.shape
+    moments = layer.statistics.row_moments.copy()
+    for start in range(0, rows, block):
+        own = factors[start : start + block]
+        moments[start : start + block, : len(own)] /= own[:, None] * own[None, :]
+    index = np.arange(rows)
+    mean = moments[index, index % block].mean(dtype=np.float64)
+    row_form = factor(moments[None] / np.float32(mean), damping=options.row_damping or ROW_DAMPING, name=name)
+    weights = layer.weights * factors.reshape(-1, *(1,) * (layer.weights.ndim - 1))
+    return dataclasses.replace(layer, weights=weights, scale=layer.scale * float(mean), row_form=row_form)
 
 
 def _layer_qps(layers: Mapping[str, _Layer], qp: int, qp_density: int, allocation: float) -> dict[str, int]:
@@ -225,4 +396,6 @@ def _fed_back(name: str, layer: _Layer, row_importance: bool, **options: Any) ->
     if layer.statistics.layout == ROWS:
         return quantize_feedback_rows(layer.weights, layer.form, name=name, **options)
     importance = layer.importance if row_importance or layer.statistics.layout == TABLE else None
-    return quantize_feedback(layer.weights, layer.form, row_importance=importance, name=name, **options)
+    return quantize_feedback(
+        layer.weights, layer.form, row_importance=importance, row_form=layer.row_form, name=name, **options
+    )

@@ -46,6 +46,9 @@ class LayerStatistics:
         sensitivity: float64, shape (rows of the weight,): twice the divergence of the network's outputs per unit of
             ``e^T moments e`` with ``e`` the errors of a row, of ``e^T e`` for a table. Shape (1,) for ``"rows"``: the
             same for all outputs. After measuring, up to a factor that all layers share. None: not collected.
+        row_moments: float32, shape (rows of the weight, block): how much errors of two rows matter jointly, relative to
+            the mean of one row; the blocks on the diagonal. None: not collected.
+        bias: name of the parameter that is added to the outputs and to nothing else; None: there is none.
     """
 
     layout: str
@@ -53,6 +56,8 @@ class LayerStatistics:
     mean: Array
     count: int
     sensitivity: npt.NDArray[np.float64] | None = None
+    row_moments: Array | None = None
+    bias: str | None = None
 
     def __post_init__(self) -> None:
         if self.layout not in _LAYOUTS:
@@ -72,12 +77,17 @@ class LayerStatistics:
         sensitivity = None
         if self.sensitivity is not None and other.sensitivity is not None:
             sensitivity = share * self.sensitivity + (1 - share) * other.sensitivity
+        row_moments = None
+        if self.row_moments is not None and other.row_moments is not None:
+            row_moments = np.float32(share) * self.row_moments + np.float32(1 - share) * other.row_moments
         return LayerStatistics(
             self.layout,
             np.float32(own) * self.moments + np.float32(1 - own) * other.moments,
             np.float32(own) * self.mean + np.float32(1 - own) * other.mean,
             self.count + other.count,
             sensitivity,
+            row_moments,
+            self.bias if self.bias == other.bias else None,
         )
 
 
@@ -132,11 +142,13 @@ class Calibration:
         arrays: dict[str, npt.NDArray[Any]] = {}
         layouts = {}
         for name, layer in self.layers.items():
-            layouts[name] = [layer.layout, layer.count]
+            layouts[name] = [layer.layout, layer.count, layer.bias]
             arrays["moments:" + name] = np.ascontiguousarray(layer.moments)
             arrays["mean:" + name] = np.ascontiguousarray(layer.mean)
             if layer.sensitivity is not None:
                 arrays["sensitivity:" + name] = np.ascontiguousarray(layer.sensitivity)
+            if layer.row_moments is not None:
+                arrays["rows:" + name] = np.ascontiguousarray(layer.row_moments)
         for name, squares in self.vectors.items():
             arrays["vector:" + name] = np.ascontiguousarray(squares)
         about = {"layers": layouts, "samples": self.samples, "unreached": self.unreached}
@@ -165,9 +177,16 @@ class Calibration:
         about = json.loads(metadata["calibration"])
         layers = {
             name: LayerStatistics(
-                layout, arrays["moments:" + name], arrays["mean:" + name], count, arrays.get("sensitivity:" + name)
+                layout,
+                arrays["moments:" + name],
+                arrays["mean:" + name],
+                count,
+                arrays.get("sensitivity:" + name),
+                arrays.get("rows:" + name),
+                *bias,
             )
-            for name, (layout, count) in about["layers"].items()
+            # Files of version 0.1 have no bias.
+            for name, (layout, count, *bias) in about["layers"].items()
         }
         vectors = {name.removeprefix("vector:"): a for name, a in arrays.items() if name.startswith("vector:")}
         return Calibration(layers, about["samples"], vectors, tuple(about["unreached"]))

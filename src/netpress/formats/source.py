@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Protocol
@@ -130,6 +131,18 @@ class Source:
         """Yield tensors in an order of the caller's; see :meth:`load`."""
         for name in names:
             yield self.load(name)
+
+    def replaced(self, values: Mapping[str, npt.NDArray[Any]]) -> Source:
+        """Return a source with other values of some tensors, brought to their types; it shares the file with this one.
+
+        Raises:
+            KeyError: there is no such tensor.
+        """
+        entries = dict(self._entries)
+        for name, value in values.items():
+            entry = entries[name]
+            entries[name] = dataclasses.replace(entry, read=functools.partial(value.astype, entry.dtype))
+        return Source(entries, self.origin, torch_module=self.torch_module, close=self.close)
 
     def kind(self, name: str) -> ParameterKind:
         """Return the role of one tensor in the model.

@@ -11,6 +11,7 @@ import dataclasses
 import math
 import os
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -123,6 +124,7 @@ def quantize_feedback(
     qp_density: int = 2,
     dependent: bool = True,
     row_importance: npt.NDArray[np.floating] | None = None,
+    row_form: Form | None = None,
     rate_weight: float = 0.0,
     passes: int = 2,
     unary_length: int = 11,
@@ -142,6 +144,9 @@ def quantize_feedback(
         qp_density: 0..7.
         dependent: whether the levels form a path through the trellis of dependent quantisation.
         row_importance: how much errors of each row matter, at least 0; None: all alike.
+        row_form: how much errors of the rows matter jointly: the factors of a matrix with one row and column for each
+            row of the weight, whose blocks are runs of rows that influence each other. For a form of one group; its
+            ``importance`` takes the place of ``row_importance``. None: rows are on their own.
         rate_weight: lambda, the price of a bit in units of ``importance * row_importance * error**2``, at least 0.
         passes: searches with a rate, each with the statistics of the one before; ignored without a rate.
         unary_length: cabac_unary_length_minus1 + 1, for the rate.
@@ -154,7 +159,7 @@ def quantize_feedback(
     Raises:
         InvalidModel: weights or importances are not finite, do not fit the form, or are too large for the step.
 
-    Complexity: columns / 2 + 50 operations on 8 numbers per weight and pass.
+    Complexity: columns / 2 + 50 operations on 8 numbers per weight and pass, and half the block of ``row_form`` on one.
     """
     rows = weights.shape[0]
     flat = np.ascontiguousarray(weights, np.float32).reshape(rows, math.prod(weights.shape[1:]))
@@ -166,11 +171,15 @@ def quantize_feedback(
         )
     step = float(np.float32(step_size(qp, qp_density)))
     importance = np.ones(rows, np.float32) if row_importance is None else np.asarray(row_importance, np.float32)
+    if row_form is not None:
+        if form.groups != 1 or row_form.importance.shape != (1, rows):
+            raise InvalidModel("the form of its rows does not fit", tensor=name)
+        importance = row_form.importance[0]
     if importance.shape != (rows,) or not np.isfinite(importance).all() or (importance < 0).any():
         raise InvalidModel("there must be one row importance of at least 0 for each row", tensor=name)
     if not flat.size:
         return np.zeros(weights.shape, np.int32)
-    search = _Search(flat, form, importance, step, dependent, threads, name)
+    search = _Search(flat, form, importance, row_form, step, dependent, threads, name)
     levels = search.run(None)
     if rate_weight > 0:
         rates = np.empty(_core.RATE_COUNT, np.float32)
@@ -189,6 +198,7 @@ class _Search:
     weights: Matrix
     form: Form
     importance: Matrix
+    row_form: Form | None
     step: float
     dependent: bool
     threads: int | None
@@ -211,7 +221,10 @@ class _Search:
         rows, columns = self.weights.shape
         in_group = rows // self.form.groups
         wanted = -(-_STRIPE_WEIGHTS // columns)
-        if wanted >= in_group:
+        if self.row_form is not None:
+            block = self.row_form.block
+            starts = list(range(0, rows, -(-wanted // block) * block))
+        elif wanted >= in_group:
             starts = list(range(0, rows, wanted // in_group * in_group))
         else:
             parts = -(-in_group // wanted)
@@ -223,6 +236,12 @@ class _Search:
         in_group = self.weights.shape[0] // self.form.groups
         groups = slice(first // in_group, -(-end // in_group))
         influence, importance = self.form.influence[groups], self.form.importance[groups]
+        rows: dict[str, Any] = {}
+        if self.row_form is not None:
+            rows = {
+                "row_influence": self.row_form.influence[0, first:end].reshape(-1),
+                "row_block": self.row_form.block,
+            }
         try:
             _core.quantize_feedback(
                 self.weights[first:end].reshape(-1),
@@ -238,6 +257,7 @@ class _Search:
                 dependent=self.dependent,
                 rates=rates,
                 end_state=0 if end < self.weights.shape[0] else -1,
+                **rows,
             )
         except _core.Failure:
             raise InvalidModel("a weight is too many steps large for error feedback", tensor=self.name) from None
