@@ -9,6 +9,7 @@ import os
 import re
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -36,8 +37,8 @@ if TYPE_CHECKING:
 
 __all__ = ["evaluate"]
 
-_FIRST_GUESS = 60
-"""Measurements of a task, before one is done."""
+_GUESS = {False: 110, True: 45}
+"""Measurements of a task before one is done, in a full and in a quick run."""
 _COLUMNS = (
     "group",
     "tool",
@@ -184,39 +185,46 @@ def _jobs(
     ]
 
 
+class _Watch:
+    """Tells a bar how far the jobs are; how many measurements a task has is known only when one is done."""
+
+    def __init__(self, made: list[Job], bar: Callable[[int, int, str], None] | None) -> None:
+        self._bar, self._tasks = bar, len(made)
+        self._guess = _GUESS[made[0].plan.is_quick]
+        self._start = time.monotonic()
+        self.measured = self.done = 0
+
+    def on_done(self, job: Job, outcome: Outcome) -> None:
+        """Count a task; where there are several, one that could not run gets a line."""
+        self.done += 1
+        if outcome.error is not None and self._tasks > 1:
+            print_line(f"{job.task}: {outcome.error}", file=sys.stderr)
+
+    def show(self, measured: int) -> None:
+        """Show how far it is after so many measurements."""
+        self.measured = measured
+        each = measured / self.done if self.done else max(self._guess, measured / self._tasks)
+        total = max(round(each * self._tasks), measured + 1)
+        words = f"{self.done} of {counted(self._tasks, 'task')}, {counted(measured, 'measurement')}"
+        if measured:
+            left = (time.monotonic() - self._start) * (total - measured) / measured
+            words += f", about {max(1, round(left / 60))} min left"
+        if self._bar is not None:
+            self._bar(measured, total, words)
+
+
 def _run(made: list[Job], jobs: int, *, quiet: bool) -> list[Outcome]:
-    """Run the jobs with a bar of the measurements; how many there will be is known only for tasks that are done."""
+    """Run the jobs, with a bar."""
     from netpress.evaluate.store import Store
     from netpress.evaluate.suite import evaluate_all, process_pool
 
-    with progress("evaluating", quiet=quiet) as report, Store(made[0].store) as store:
-        done: list[str] = []
-        first, seen = store.count(), 0
-
-        def show(text: str) -> None:
-            each = max(_FIRST_GUESS, seen) if not done else max(seen / len(done), 1)
-            if report is not None:
-                report(seen, max(round(each * len(made)), seen + 1), text)
-
-        def on_measurement(measurement: Measurement) -> None:
-            nonlocal seen
-            seen += 1
-            show(f"{measurement.tool}, {measurement.setting}")
-
-        def on_wait() -> None:
-            nonlocal seen
-            seen = store.count() - first
-            show(f"{len(done)} of {counted(len(made), 'task')}")
-
-        def on_done(job: Job, outcome: Outcome) -> None:
-            done.append(job.task)
-            if outcome.error is not None and len(made) > 1:
-                print_line(f"{job.task}: {outcome.error}", file=sys.stderr)
-
+    with progress("evaluating", quiet=quiet) as bar, Store(made[0].store) as store:
+        watch = _Watch(made, bar)
         if jobs == 1:
-            return evaluate_all(made, on_done=on_done, report=on_measurement)
+            return evaluate_all(made, on_done=watch.on_done, report=lambda _: watch.show(watch.measured + 1))
+        first = store.count()
         with process_pool(min(jobs, len(made))) as pool:
-            return evaluate_all(made, pool, on_done=on_done, on_wait=on_wait)
+            return evaluate_all(made, pool, on_done=watch.on_done, on_wait=lambda: watch.show(store.count() - first))
 
 
 def _results(path: str, names: set[str]) -> list[TaskResults]:

@@ -29,7 +29,7 @@ from netpress.evaluate.use_cases import UseCase, tolerance, use_case_of
 __all__ = ["Report", "sweep"]
 
 _LOG = logging.getLogger(__name__)
-_FINEST, _COARSEST = -60, 16
+_FINEST, _COARSEST = -100, 30
 _LARGE = 1_000_000
 # Logits: half a point of accuracy is lost somewhere between these divergences, in nats.
 _LOGITS_SPAN = (0.006, 0.12)

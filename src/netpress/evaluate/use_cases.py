@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import math
 
-from netpress import Task
+from netpress import InvalidConfig, Task
 from netpress.evaluate.results import Interval
 
 __all__ = ["USE_CASES", "UseCase", "tolerance", "use_case_of"]
@@ -150,11 +150,20 @@ def tolerance(task: Task, float_metric: float) -> float:
     Args:
         task: any task.
         float_metric: metric of its float network.
+
+    Raises:
+        InvalidConfig: the text is no number from 0.
     """
-    words: Mapping[str, str] = task.description
-    if "tolerance" in words:
-        return float(words["tolerance"])
-    if task.name in _FIDELITY:
-        return float_metric - _FIDELITY[task.name]
     known = {"%": 0.5, "dB": 0.1}
-    return known.get(task.unit, 0.005 * abs(float_metric))
+    found = known.get(task.unit, 0.005 * abs(float_metric))
+    if task.name in _FIDELITY:
+        found = max(found, float_metric - _FIDELITY[task.name])
+    words = task.description.get("tolerance")
+    if words is not None:
+        try:
+            found = float(words)
+        except ValueError:
+            found = math.nan
+        if not 0 <= found < math.inf:
+            raise InvalidConfig(f"task {task.name!r}: the tolerance is a number from 0, not {words!r}")
+    return found
