@@ -44,6 +44,7 @@ STATED = [
     Stated("charlm-decoder", 2.4077, 0.0005, slow=False),
     Stated("charlm-lstm", 1.9451, 0.0005, slow=False),
     Stated("denoise-dncnn", 28.784, 0.02, heavy=True),
+    Stated("denoise-nafnet", 27.43, 0.15, heavy=True),  # trained on the spot
     Stated("detection-fastestdet", 21.71, 0.1, limit=8, slow=False),
     Stated("fsdd-cnn", 98, 2, limit=16, heavy=True),  # trained on the spot, and nothing was stated
     Stated("image-autoencoder", 28.347, 0.02, slow=False),

@@ -44,12 +44,16 @@ def loss(module: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
 RECIPE = Recipe(name="line", network=Line, batches=batches, loss=loss, epochs=20, learning_rate=0.1)
 
 TASK = """
-from test_trained_networks import RECIPE
+import dataclasses
+from test_trained_networks import RECIPE, Line
 from netpress import Task
 from netpress.evaluate.training import TrainedNetwork
 
+class OwnLine(Line):
+    pass
+
 def line(data, cache=None):
-    network = TrainedNetwork(RECIPE, cache)
+    network = TrainedNetwork(dataclasses.replace(RECIPE, network=OwnLine), cache)
     return Task(name="line", model=network.get, evaluate=lambda module: module.weight.item(), metric="slope")
 """
 

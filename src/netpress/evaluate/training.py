@@ -90,8 +90,9 @@ class Recipe:
         """Return a hash of what decides about the weights: the settings, the source of the network, the first batch."""
         digest = hashlib.sha256(repr((self.epochs, self.learning_rate, self.weight_decay)).encode())
         digest.update(repr((self.largest_gradient, len(self.batches()))).encode())
-        for module in _modules_of(self.network):
-            digest.update(inspect.getsource(sys.modules[module]).encode())
+        for name in _modules_of(self.network):
+            module = sys.modules.get(name)  # a task in a file of the user is no known module
+            digest.update(b"" if module is None else inspect.getsource(module).encode())
         first = next(iter(self.batches()))
         for tensor in first if isinstance(first, (tuple, list)) else (first,):
             digest.update(tensor.contiguous().numpy().tobytes())
