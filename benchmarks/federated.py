@@ -268,8 +268,8 @@ class Run:
         model, held = server.model, server.wanted
         self.last = model
         for client in clients:
-            got = client.receive(server.broadcast(client.name))
-            if any(not np.array_equal(got[name], model[name]) for name in model):
+            client.receive(server.broadcast(client.name))
+            if any(not np.array_equal(client.model[name], value) for name, value in model.items()):
                 raise RuntimeError(f"client {client.name} holds another model than the server")
         return {
             "metric": self.metric(model),

@@ -65,7 +65,7 @@ def play(task: Task, server: Server, clients: list[Client], chosen: list[int] | 
     for i in range(len(clients)) if chosen is None else chosen:
         client = clients[i]
         model = client.receive(server.broadcast(client.name))
-        assert_same(model, server.model)
+        assert_same(client.model, server.model)
         assert server.collect(client.send(task.train(model, i), samples=SAMPLES), client.name) is None
     return server.aggregate()
 

@@ -113,6 +113,7 @@ def quantize_model(
     calibration: Calibration,
     *,
     qp: int,
+    base: Any = None,
     qps: Mapping[str, int] | None = None,
     qp_density: int = 2,
     use_dq: bool = True,
@@ -131,6 +132,8 @@ def quantize_model(
         calibration: of :func:`netpress.calibrate`, for this model.
         qp: quantisation parameter of a weight of average sensitivity. The steps of layers follow their sensitivities;
             the mean over all weights of the logarithm of the step is that of ``qp``.
+        base: the model that the receiver holds, in the same forms: the integers are those of the difference, for
+            :func:`netpress.encode` with the same ``base``.
         qps: name -> qp, for weights that are to get exactly that.
         qp_density: 0..7, that of the encoder.
         use_dq: dependent quantisation, else uniform.
@@ -168,7 +171,7 @@ def quantize_model(
         progress=progress,
     )
     with open_source(source) as model:
-        arrays, layers = _layers(model, calibration, options, {})
+        arrays, layers = _layers(model, calibration, options, {}, base)
     return _quantized(arrays, layers, options)
 
 
@@ -283,7 +286,7 @@ def layer_densities(source: Any, calibration: Calibration) -> dict[str, float]:
 
 
 def _layers(
-    model: Source, calibration: Calibration, options: _Options, outlets: Mapping[str, Outlet]
+    model: Source, calibration: Calibration, options: _Options, outlets: Mapping[str, Outlet], base: Any = None
 ) -> tuple[dict[str, npt.NDArray[np.float32]], dict[str, _Layer]]:
     """Return the weights that the calibration knows, also those it did not reach, and the layers."""
     missing = sorted(set(calibration.layers) - set(model.names))
@@ -291,6 +294,9 @@ def _layers(
         raise InvalidModel("is calibrated, but the model does not have it", tensor=missing[0])
     wanted = set(calibration.layers) | set(calibration.unreached)
     arrays = {n: np.ascontiguousarray(model.load(n), np.float32) for n in model.names if n in wanted}
+    if base is not None:
+        with open_source(base) as old:
+            arrays = {n: _difference(n, value, old) for n, value in arrays.items()}
     reached = [n for n in arrays if n in calibration.layers]
 
     def made(name: str) -> _Layer:
@@ -299,6 +305,13 @@ def _layers(
         return _layer(name, arrays[name], statistics, options)
 
     return arrays, dict(zip(reached, ordered_map(made, reached), strict=True))
+
+
+def _difference(name: str, value: npt.NDArray[np.float32], base: Source) -> npt.NDArray[np.float32]:
+    if name not in base or base.shape(name) != value.shape:
+        raise InvalidModel("is not in the base, or has another shape there: it has no difference", tensor=name)
+    difference: npt.NDArray[np.float32] = value - base.load(name).astype(np.float32)
+    return difference
 
 
 def _layer(name: str, weights: npt.NDArray[np.float32], statistics: LayerStatistics, options: _Options) -> _Layer:

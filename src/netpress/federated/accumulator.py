@@ -1,4 +1,8 @@
-"""Error feedback: what coding left out of an update is kept and added to the next one."""
+"""Error feedback: what coding left out of an update is kept, and the next training starts with it.
+
+Adding it to the next update instead, as is usual, counts it twice where clients train for long: a client that starts
+from the model of the server alone learns once more what it has not sent yet. With coarse updates that diverges.
+"""
 
 from __future__ import annotations
 
@@ -20,18 +24,19 @@ _FORMAT = "netpress accumulator"
 
 
 class Accumulator:
-    """What a sender still owes its receiver, tensor by tensor.
+    """What a client still owes its server, tensor by tensor.
 
     Running statistics of batch norms have no residual: they are measured anew in each round, so that what one round
     left out is part of the next difference anyway. Integers are coded without loss.
 
     Example:
         >>> import numpy
+        >>> model = {"w": numpy.array([1, 1], "f4")}
         >>> owed = Accumulator()
-        >>> due = owed.add({"w": numpy.array([0.5, 0.1], "f4")})
-        >>> owed.sent(due, {"w": numpy.array([0.5, 0.0], "f4")})
-        >>> owed.add({"w": numpy.array([0.0, 0.1], "f4")})["w"].round(6).tolist()
-        [0.0, 0.20000000298023224]
+        >>> trained = owed.add(model)["w"] + numpy.array([0.5, 0.25], "f4")
+        >>> owed.sent({"w": trained - model["w"]}, {"w": numpy.array([0.5, 0.0], "f4")})
+        >>> owed.add(model)["w"].tolist()
+        [1.0, 1.25]
     """
 
     def __init__(self, residuals: Mapping[str, Array] | None = None) -> None:
@@ -42,29 +47,27 @@ class Accumulator:
         """What is owed, float32 by tensor name; tensors without a residual are left out."""
         return dict(self._residuals)
 
-    def add(self, update: Mapping[str, Array]) -> dict[str, Array]:
-        """Return an update with what is owed.
+    def add(self, model: Mapping[str, Array]) -> dict[str, Array]:
+        """Return a model with what is owed: where training starts.
 
         Args:
-            update: changes by tensor name, of which those of float32 may have a residual.
+            model: that of the server, arrays by tensor name.
 
         Raises:
             BaseMismatch: a tensor has another shape than before.
         """
-        due = dict(update)
+        start = dict(model)
         for name, residual in self._residuals.items():
-            if name not in due or due[name].shape != residual.shape:
-                raise BaseMismatch(
-                    f"tensor {name!r} has a residual of shape {residual.shape}, which the update has not"
-                )
-            due[name] = due[name] + residual
-        return due
+            if name not in start or start[name].shape != residual.shape:
+                raise BaseMismatch(f"tensor {name!r} has a residual of shape {residual.shape}, which the model has not")
+            start[name] = np.asarray(start[name] + residual).astype(start[name].dtype)
+        return start
 
     def sent(self, due: Mapping[str, Array], decoded: Mapping[str, Array]) -> None:
         """Note what the receiver got.
 
         Args:
-            due: from :meth:`add`.
+            due: the trained model less that of the server.
             decoded: what the receiver decodes; tensors that are missing were left out.
         """
         self._residuals = residuals_of(due, decoded)

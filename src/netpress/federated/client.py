@@ -43,8 +43,8 @@ class _Sent:
 class Client:
     """A member of a federation: takes broadcasts, and codes what training changed.
 
-    What an upload leaves out is kept and added to the next one. So is a whole upload that the server did not take,
-    which its next broadcast tells.
+    What an upload leaves out is kept, and the next training starts with it. So is a whole upload that the server did
+    not take, which its next broadcast tells.
 
     Args:
         name: by which the server knows this client; up to 65535 bytes of UTF-8.
@@ -102,10 +102,10 @@ class Client:
         return self._accumulator
 
     def receive(self, data: bytes) -> Model:
-        """Take a broadcast and return the model of the server, in arrays that the caller may change.
+        """Take a broadcast and return the model to train, in arrays that the caller may change.
 
-        A broadcast that leads to the version that is held already changes nothing. After an error everything is as it
-        was before.
+        That is :attr:`model`, the server's, with what this client owes. A broadcast that leads to the version that is
+        held already changes nothing. After an error everything is as it was before.
 
         Raises:
             InvalidBitstream: the message is truncated or damaged.
@@ -128,7 +128,8 @@ class Client:
                 f"version {message.version} of the server is not the one that client {self.name!r} holds"
             )
         self._settle(message.accepted)
-        return self.model
+        start = self._accumulator.add(self._held) if self.config.accumulate else self._held
+        return {name: value.copy() for name, value in start.items()}
 
     def _check_base(self, message: Broadcast) -> None:
         if self._version < 0 or message.session != self._session:
@@ -201,13 +202,12 @@ class Client:
             raise InvalidConfig(f"samples is {samples!r}, not a number above 0")
         new = read_arrays(model)
         self._layout.check(new)
-        changes = self._layout.difference(new, self._held)
-        due: Mapping[str, Array] = self._accumulator.add(changes) if self.config.accumulate else changes
+        due = self._layout.difference(new, self._held)
         coded = encode_change(self._layout, due, self._held, self.config, self._up)
         residuals = residuals_of(due, coded.changes) if self.config.accumulate else {}
         self._number += 1
         # A second upload of the same round takes the place of the first one, at the server too.
-        self._sent = _Sent(self._number, dict(due), residuals, coded.state)
+        self._sent = _Sent(self._number, due, residuals, coded.state)
         return self._message(coded, samples)
 
     def _message(self, coded: CodedChange, samples: float) -> bytes:

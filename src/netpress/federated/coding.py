@@ -81,7 +81,7 @@ def encode_change(
             raise InvalidModel("the change has infinite or undefined values", tensor=name)
     packed = layout.pack(sparsified(changes, config.sparsification), held)
     state = UpdateState() if state is None else state
-    if not packed:
+    if not any(value.any() for value in packed.values()):
         return CodedChange(b"", layout.unpack({}, held), copy_state(state))
     kinds = {group.name: group.kind for group in layout.groups}
     floats = {name: value for name, value in packed.items() if value.dtype == np.float32}

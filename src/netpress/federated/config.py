@@ -67,7 +67,10 @@ class FederatedConfig:
     temporal: bool = False
     """Use temporal contexts and histories of the updates before where that makes an update smaller."""
     accumulate: bool = True
-    """Clients keep what coding left out and add it to their next update."""
+    """Clients keep what coding left out: their next training starts from the model of the server with it."""
+    memory: float = 0.75
+    """Server: share of what a broadcast left out that is due in the next one, 0..1. The clients learn some of it anew,
+    so that all of it would be too much where they train for long."""
     sparsification: Sparsification | None = None
     """None: only the quantiser decides what becomes zero."""
     model_qp: int | None = None
@@ -80,6 +83,7 @@ class FederatedConfig:
         _check("vectors_carried", self.vectors_carried, 0.01, 0.9999)
         _check("statistics_step", self.statistics_step, 1e-4, 1)
         _check("rate_weight", self.rate_weight, 0, 1e9)
+        _check("memory", self.memory, 0, 1)
         _check("largest_weight", self.largest_weight, 1e-9, 1e300)
         if type(self.effort) is not int or not 1 <= self.effort <= 9:
             raise InvalidConfig(f"effort is {self.effort!r}, not a whole number from 1 to 9")

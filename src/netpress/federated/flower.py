@@ -25,7 +25,17 @@ from netpress.federated.config import FederatedConfig
 from netpress.federated.server import RoundReport, Server
 
 try:
-    from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
+    from flwr.app import (
+        Array,
+        ArrayRecord,
+        ConfigRecord,
+        Context,
+        Error,
+        Message,
+        MessageType,
+        MetricRecord,
+        RecordDict,
+    )
     from flwr.serverapp import Grid
     from flwr.serverapp.strategy import Strategy
 except ImportError as error:
@@ -57,7 +67,10 @@ def make_client_mod(config: FederatedConfig | None = None) -> Callable[[Message,
         for key, data in message.content.pop(_RECORD).items():
             client = _stored_client(context, key, str(message.metadata.dst_node_id), config)
             try:
-                message.content[key] = _array_record(client.receive(data))
+                start = client.receive(data)
+                # What is evaluated is the model of the server, what is trained has what this client owes.
+                is_training = message.metadata.message_type.startswith(MessageType.TRAIN)
+                message.content[key] = _array_record(start if is_training else client.model)
             except NetpressError as problem:
                 _log.warning("the broadcast of %r was not taken, all of it is asked for: %s", key, problem)
                 client.reset()

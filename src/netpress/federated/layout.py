@@ -153,7 +153,7 @@ class Layout:
         return result
 
     def pack(self, changes: Mapping[str, Array], held: Mapping[str, Array]) -> Model:
-        """Join the changes of a model by group; groups without a change are left out.
+        """Join the changes of a model by group.
 
         Args:
             changes: from :meth:`difference`.
@@ -165,9 +165,7 @@ class Layout:
         packed = {}
         for group in self.groups:
             parts = [self._part(group.kind, name, changes[name], held) for name in group.members]
-            value = np.concatenate([part.reshape((-1, *group.shape[1:])) for part in parts])
-            if value.any():
-                packed[group.name] = value
+            packed[group.name] = np.concatenate([part.reshape((-1, *group.shape[1:])) for part in parts])
         return packed
 
     def unpack(self, packed: Mapping[str, Array], held: Mapping[str, Array]) -> Model:

@@ -228,14 +228,15 @@ class Server:
         return member
 
     def trained(self, client: str) -> Model:
-        """Return the model of a client whose upload was accepted in this round: its change, applied to ``wanted``.
+        """Return the model of a client whose upload was accepted in this round, as :meth:`aggregate` sees it.
 
-        For who aggregates models elsewhere; :meth:`advance` then takes the result.
+        That is the model of the clients with its change, and with some of what the broadcast left out. For who
+        aggregates models elsewhere; :meth:`advance` then takes the result.
 
         Raises:
             KeyError: there is no such upload.
         """
-        return self.layout.applied(self._versions.wanted, self._taken[client].changes)
+        return self.layout.applied(self._versions.aim(), self._taken[client].changes)
 
     def aggregate(self) -> RoundReport:
         """End the round: add the weighted mean of the updates to the model and make its next version.
@@ -245,7 +246,7 @@ class Server:
         """
         if self._taken:
             mean = _weighted_mean([self._taken[name] for name in sorted(self._taken)])
-            self._versions.advance(self._versions.layout.applied(self._versions.wanted, mean))
+            self._versions.advance(self.layout.applied(self._versions.aim(), mean))
         return self.finish()
 
     def advance(self, wanted: Any) -> int:

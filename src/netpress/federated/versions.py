@@ -6,12 +6,13 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from netpress.api import decode, encode
 from netpress.federated.coding import encode_change
 from netpress.federated.config import FederatedConfig
-from netpress.federated.layout import Layout, Model
+from netpress.federated.layout import Layout, Model, is_integer
 from netpress.federated.message import Broadcast, Part, PartKind
 from netpress.updates.difference import fingerprint
 from netpress.updates.state import UpdateState
@@ -24,8 +25,8 @@ Array = npt.NDArray[Any]
 class Versions:
     """What all clients hold, in closed loop: each version is what decoding the update to it gives.
 
-    The difference of what is wanted to what is held is coded anew in each round, so that what one update left out is
-    due in the next. The way from the first version is kept as long as it is shorter than the plain model.
+    The difference of what is wanted to what is held is coded anew in each round. The way from the first version is kept
+    as long as it is shorter than the plain model.
 
     Attributes:
         session: 8 random bytes that stand for the federation.
@@ -50,6 +51,7 @@ class Versions:
         if config.model_qp is not None:
             # Norms and biases are few, and an error of theirs goes through all that follows: 16 times finer.
             options |= {"qp": config.model_qp, "nonweight_qp": max(config.model_qp - 16, -128)}
+            options["lambda_scale"] = config.rate_weight
         self.first = Part(PartKind.MODEL, encode(model, **options))
         self.first_version = 0
         self.held: Model = decode(self.first.data)
@@ -57,6 +59,17 @@ class Versions:
         self.updates: list[Part] = []
         self.state = UpdateState()
         self.needs_fresh = False
+
+    def aim(self) -> Model:
+        """Return what the updates of clients are added to: the model that they hold, and some of what it lacks."""
+        lacks = self.layout.difference(self.wanted, self.held)
+        kept = {}
+        for name, value in lacks.items():
+            if is_integer(value.dtype):
+                kept[name] = value
+            elif not self.layout.is_statistic(name):
+                kept[name] = value * np.float32(self.config.memory)
+        return self.layout.applied(self.held, kept)
 
     def advance(self, wanted: Mapping[str, Array]) -> int:
         """Make the next version, as near to a model as an update of reasonable size takes it.

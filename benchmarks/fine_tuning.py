@@ -1,0 +1,160 @@
+"""Updates of ResNet-20 that is fine-tuned on CIFAR-10: bytes and accuracy, netpress beside NNCodec.
+
+    python benchmarks/fine_tuning.py --data CORPUS [--epochs 1] [--qps -24 -20 ...] [--json fine_tuning.json]
+
+Each epoch over the 5000 training images gives an update, which is coded as the difference to what the receiver holds.
+Three ways: ``netpress.encode(new, base=held)``; the same with the integers of ``netpress.quantize_model``, which looks
+at 512 unlabelled training images; and NNCodec's difference coding with TCA, with its own settings and with coarser
+steps for what is no weight, which suits it better. TCA needs an update before, so it works from the second epoch on.
+
+Each way is swept over several steps. Compared is the smallest size whose accuracy is within half a point of the float
+network's after fine-tuning. With ``--models FOLDER`` the checkpoints are kept there and used again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import peer
+import torch
+
+import netpress
+from netpress import evaluate
+
+Model = dict[str, np.ndarray[Any, Any]]
+ALLOWED_LOSS = 0.5
+
+
+def state_of(network: torch.nn.Module) -> Model:
+    """Return a copy of all tensors of a network."""
+    return {name: value.numpy().copy() for name, value in network.state_dict().items()}
+
+
+def fine_tuned(task: netpress.Task, epochs: int, rate: float, folder: Path) -> list[Model]:
+    """Return the network before training and after each epoch."""
+    network = task.model()
+    models = [state_of(network)]
+    torch.manual_seed(0)
+    optimiser = torch.optim.SGD(network.parameters(), rate, momentum=0.9, weight_decay=1e-4)
+    for epoch in range(epochs):
+        path = folder / f"epoch-{epoch + 1}.npz"
+        if path.exists():
+            models.append(dict(np.load(path)))
+            network.load_state_dict({name: torch.from_numpy(value) for name, value in models[-1].items()})
+            continue
+        network.train()
+        for inputs, labels in task.batches("train"):
+            optimiser.zero_grad()
+            torch.nn.functional.cross_entropy(network(inputs), labels).backward()
+            optimiser.step()
+        models.append(state_of(network))
+        np.savez(path, **models[-1])
+    return models
+
+
+def loaded(task: netpress.Task, model: Model) -> torch.nn.Module:
+    """Return the network with the tensors of a model; those that it lacks stay."""
+    network = task.model()
+    network.load_state_dict({name: torch.from_numpy(np.array(v)) for name, v in model.items()}, strict=False)
+    return network.eval()
+
+
+def ours(models: list[Model], qp: int, calibrations: list[netpress.Calibration] | None) -> tuple[list[int], Model]:
+    """Return the bytes of each update, and what the receiver holds in the end."""
+    held, sizes = models[0], []
+    for i, model in enumerate(models[1:]):
+        given = None
+        if calibrations is not None:
+            given = netpress.quantize_model(model, calibrations[i], qp=qp, base=held, lambda_scale=1.0)
+        options = {"qp": qp, "nonweight_qp": qp - 8, "lambda_scale": 1.0, "effort": 9}
+        data = netpress.encode(model, base=held, quantized=given, **options)
+        held = netpress.decode(data, base=held)
+        sizes.append(len(data))
+    return sizes, held
+
+
+def nncodec(models: list[Model], qps: list[int]) -> dict[str, tuple[list[int], Model]]:
+    """The same with NNCodec, by name of the setting."""
+    settings = {}
+    for qp in qps:
+        settings[f"nncodec qp {qp}"] = {"qp": qp}
+        settings[f"nncodec coarse qp {qp}"] = {"qp": qp, "nonweight_qp": qp - 8, "row_skipping": True}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for i, model in enumerate(models):
+            np.savez(folder / f"model-{i}.npz", **model)
+        options = {"folder": name, "models": len(models), "settings": settings}
+        (folder / "options.json").write_text(json.dumps(options))
+        script = Path(__file__).with_name("nncodec_updates.py")
+        command = [os.environ["NETPRESS_PEER"], str(script), str(folder / "options.json")]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise RuntimeError(f"NNCodec failed: {done.stderr.strip().splitlines()[-1:]}")
+        rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+        return {row["name"]: (row["bytes"], dict(np.load(folder / f"{row['name']}.npz"))) for row in rows}
+
+
+def smallest(rows: list[dict[str, Any]], way: str, least: float) -> dict[str, Any] | None:
+    """Return the smallest row of a way whose accuracy is at least ``least``."""
+    good = [row for row in rows if row["way"] == way and row["accuracy"] >= least]
+    return min(good, key=lambda row: row["bytes"][-1]) if good else None
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=peer.SHARED / "corpus", help="folder laid out like the corpus")
+    parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--rate", type=float, default=0.01)
+    parser.add_argument("--qps", type=int, nargs="*", default=[-26, -24, -22, -20, -18, -16])
+    parser.add_argument("--models", type=Path, help="folder for checkpoints")
+    parser.add_argument("--json", type=Path, help="write the figures here")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    task = evaluate.load("cifar10-resnet20", data=arguments.data)
+    with tempfile.TemporaryDirectory() as name:
+        folder = arguments.models or Path(name)
+        models = fine_tuned(task, arguments.epochs, arguments.rate, folder)
+    floats = 4 * sum(value.size for value in models[0].values() if value.dtype == np.float32)
+    before, after = (task.scores(loaded(task, model)).value for model in (models[0], models[-1]))
+    print(f"float network: {before:.2f} % before, {after:.2f} % after", flush=True)
+    rows: list[dict[str, Any]] = []
+
+    def note(way: str, qp: int, found: tuple[list[int], Model]) -> None:
+        sizes, held = found
+        accuracy = task.scores(loaded(task, held)).value
+        rows.append({"way": way, "qp": qp, "bytes": sizes, "accuracy": accuracy})
+        print(f"{way} qp {qp}: {sizes} bytes, {100 * sizes[-1] / floats:.2f} %, accuracy {accuracy:.2f}", flush=True)
+
+    start = time.perf_counter()
+    calibrations = [netpress.calibrate(loaded(task, model), task.batches("calibration")) for model in models[1:]]
+    print(f"calibrated in {time.perf_counter() - start:.0f} s", flush=True)
+    for qp in arguments.qps:
+        note("netpress", qp, ours(models, qp, None))
+        note("netpress calibrated", qp, ours(models, qp, calibrations))
+    if peer.available():
+        for name, found in nncodec(models, arguments.qps).items():
+            way, qp = name.split(" qp ")
+            note(way, int(qp), found)
+    best = {way: smallest(rows, way, after - ALLOWED_LOSS) for way in sorted({row["way"] for row in rows})}
+    for way, row in best.items():
+        print(
+            f"{way}: " + ("never within half a point" if row is None else f"{row['bytes'][-1]} bytes at qp {row['qp']}")
+        )
+    if arguments.json:
+        about = {"netpress": netpress.__version__, "torch": torch.__version__, "python": platform.python_version()}
+        report = {"about": about, "float_bytes": floats, "before": before, "after": after, "rows": rows, "best": best}
+        arguments.json.write_text(json.dumps(report, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
