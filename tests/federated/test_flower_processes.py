@@ -82,13 +82,12 @@ def link(environment: dict[str, str], tmp_path: Path) -> Iterator[str]:
     )
     log = tmp_path / "link.log"
     commands = [
-        ["flower-superlink", "--insecure", "--disable-runtime-dependency-installation", "--port", str(ports[0])],
-        *(
-            ["flower-supernode", "--insecure", "--superlink", address, "--port", str(port)]
-            + ["--node-config", f"partition-id={i} num-partitions=2"]
-            for i, port in enumerate(ports[1:])
-        ),
+        ["flower-superlink", "--insecure", "--disable-runtime-dependency-installation", "--port", str(ports[0])]
     ]
+    for i, port in enumerate(ports[1:]):
+        node = f"partition-id={i} num-partitions=2"
+        options = ["--insecure", "--superlink", address, "--port", str(port), "--node-config", node]
+        commands.append(["flower-supernode", *options])
     started: list[subprocess.Popen[bytes]] = []
     try:
         with log.open("wb") as file:
