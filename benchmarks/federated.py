@@ -252,19 +252,19 @@ class Run:
         reports, training, coding = [], 0.0, 0.0
         for number in range(self.rounds):
             for i, client in enumerate(clients):
-                begin = time.perf_counter()
+                begin = time.process_time()
                 model = client.receive(server.broadcast(client.name))
-                middle = time.perf_counter()
+                middle = time.process_time()
                 trained = self.train(model, i, number)
-                end = time.perf_counter()
+                end = time.process_time()
                 error = server.collect(client.send(trained, samples=len(self.rows[i])), client.name)
                 if error is not None:
                     raise error
                 training += end - middle
-                coding += time.perf_counter() - end + middle - begin
-            begin = time.perf_counter()
+                coding += time.process_time() - end + middle - begin
+            begin = time.process_time()
             reports.append(server.aggregate())
-            coding += time.perf_counter() - begin
+            coding += time.process_time() - begin
         model, held = server.model, server.wanted
         self.last = model
         for client in clients:
@@ -281,6 +281,7 @@ class Run:
             "received_by_round": [report.received_bytes for report in reports],
             "training_seconds": training,
             "coding_seconds": coding,
+            "seconds_per_update": coding / (len(clients) * self.rounds),
         }
 
 

@@ -140,14 +140,17 @@ def _at_share(
     octave = 1 << _DENSITY
     first = qp_for_step(_FIRST_STEP * (power / present) ** 0.5, _DENSITY)
     qp, found, is_enough = at(first if highest is None else min(first, highest))
+    if is_enough:
+        return found
     while not is_enough and qp > qp_range(_DENSITY)[0]:
+        too_coarse = qp
         qp, found, is_enough = at(qp - octave)
-    # Within the octave above, the coarsest that does.
-    for above in range(qp + octave - 1, qp, -1):
-        if highest is None or above <= highest:
-            _, coarser, is_enough = at(above)
-            if is_enough:
-                return coarser
+    while too_coarse - qp > 1:
+        middle, finer, is_enough = at((too_coarse + qp) // 2)
+        if is_enough:
+            qp, found = middle, finer
+        else:
+            too_coarse = middle
     return found
 
 
