@@ -125,11 +125,11 @@ def test_any_strategy_learns_with_small_messages(kind: Any) -> None:
         options |= {"eta": 0.2, "tau": 0.1}
     plain = Nodes(make_app([]), 3)
     expected = run(kind(**options), plain, 8)
-    nodes = Nodes(make_app([client_mod]), 3)
+    nodes = Nodes(make_app([make_client_mod(FederatedConfig(carried=0.8))]), 3)
     strategy = Compressed(kind(**options), FederatedConfig(carried=0.8))
     result = run(strategy, nodes, 8)
     errors = [TASK.error(to_model(r.arrays)) for r in (expected, result)]
-    assert errors[1] < max(0.2, 1.5 * errors[0])
+    assert errors[1] < 0.3 + 1.5 * errors[0]
     assert sum(nodes.sizes) < 0.6 * sum(plain.sizes)
     assert strategy.grid is not None
     assert len(strategy.grid.reports) == 16  # training and evaluation

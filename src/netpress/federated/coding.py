@@ -39,6 +39,7 @@ _UNIT_TYPES = (UnitType.STR, UnitType.MPS, UnitType.NDU)
 _UNARY_LENGTH_MINUS1 = 9
 _FIRST_STEP = 8.0
 """The coarsest step that is tried, in root mean squares of the values that changed."""
+_MOST_CARRIED = 0.98
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -85,7 +86,7 @@ def encode_change(
         return CodedChange(b"", layout.unpack({}, held), copy_state(state))
     kinds = {group.name: group.kind for group in layout.groups}
     floats = {name: value for name, value in packed.items() if value.dtype == np.float32}
-    quantized = _quantized(kinds, floats, config)
+    quantized = _quantized(kinds, floats, config, config.size * layout.float_bytes)
     plain = EncodeConfig(
         qp=0, qp_density=_DENSITY, effort=config.effort, differences=True, topology_storage_format=None
     )
@@ -105,53 +106,80 @@ def _encoded(
     return encoder.encode(packed, quantized=quantized)
 
 
-def _quantized(kinds: Mapping[str, GroupKind], values: Model, config: FederatedConfig) -> dict[str, QuantizedTensor]:
-    """Return the levels of float groups: one step for all, the coarsest at which weights carry the share asked for.
+def _quantized(
+    kinds: Mapping[str, GroupKind], values: Model, config: FederatedConfig, budget: float
+) -> dict[str, QuantizedTensor]:
+    """Return the levels of float groups.
 
-    The value of a change for the loss is to first order its power, wherever it is, so that one step serves all best.
-    It has no fixed relation to the values: where no value stands out the quantiser might find none worth its bits,
-    round after round, while what is due grows.
+    All weights get one step: to first order the value of a change for the loss is its power, wherever it is. The step
+    has no fixed relation to the values: where no value stands out the quantiser might find none worth its bits, round
+    after round, while what is due grows.
+
+    Args:
+        kinds: of all groups, by name.
+        values: float32 by name.
+        config: what weights and vectors carry.
+        budget: bytes that weights may take.
     """
     weights = {name: value for name, value in values.items() if kinds[name] is GroupKind.WEIGHTS}
     vectors = {name: value for name, value in values.items() if kinds[name] is GroupKind.VECTORS}
     statistics = _clipped(qp_for_step(config.statistics_step, _DENSITY))
     chosen = {n: _at_qp(n, v, statistics, config) for n, v in values.items() if n not in weights and n not in vectors}
-    chosen.update(_at_share(weights, config.carried, config))
+    chosen.update(_finest(weights, config.carried, budget, config))
     coarsest = max((tensor.qp for name, tensor in chosen.items() if name in weights), default=qp_range(_DENSITY)[1])
-    chosen.update(_at_share(vectors, config.vectors_carried, config, coarsest))
+    chosen.update(_finest(vectors, config.vectors_carried, 0, config, coarsest))
     return chosen
 
 
-def _at_share(
-    values: Model, share: float, config: FederatedConfig, highest: int | None = None
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Trial:
+    """Levels of some groups at one step: share of the power that they leave out, and their entropy in bytes."""
+
+    qp: int
+    levels: dict[str, QuantizedTensor]
+    left: float
+    size: float
+
+
+def _finest(
+    values: Model, least: float, budget: float, config: FederatedConfig, highest: int | None = None
 ) -> dict[str, QuantizedTensor]:
-    """Return levels with the coarsest step that carries a share of the power, all groups together."""
+    """Return levels with the finest step that keeps to a budget of bytes, or a finer one that carries ``least``.
+
+    Nor is the step finer than what carries nearly all of the power.
+    """
     power = sum(_power(value) for value in values.values())
     present = sum(int(np.count_nonzero(value)) for value in values.values())
     if not power:
         return {name: _at_qp(name, value, 0, config) for name, value in values.items()}
 
-    def at(qp: float) -> tuple[int, dict[str, QuantizedTensor], bool]:
+    def at(qp: float) -> _Trial:
         used = _clipped(qp)
-        found = {name: _at_qp(name, value, used, config) for name, value in values.items()}
-        left = sum(_power(values[name] - tensor.values(_DENSITY)) for name, tensor in found.items())
-        return used, found, left <= (1 - share) * power
+        levels = {name: _at_qp(name, value, used, config) for name, value in values.items()}
+        left = sum(_power(values[name] - tensor.values(_DENSITY)) for name, tensor in levels.items()) / power
+        return _Trial(used, levels, left, sum(_entropy_bytes(tensor.levels) for tensor in levels.values()))
 
-    octave = 1 << _DENSITY
+    def is_enough(trial: _Trial) -> bool:
+        return trial.left <= 1 - max(_MOST_CARRIED, least) or (trial.left <= 1 - least and trial.size > budget)
+
     first = qp_for_step(_FIRST_STEP * (power / present) ** 0.5, _DENSITY)
-    qp, found, is_enough = at(first if highest is None else min(first, highest))
-    if is_enough:
-        return found
-    while not is_enough and qp > qp_range(_DENSITY)[0]:
-        too_coarse = qp
-        qp, found, is_enough = at(qp - octave)
-    while too_coarse - qp > 1:
-        middle, finer, is_enough = at((too_coarse + qp) // 2)
-        if is_enough:
-            qp, found = middle, finer
+    coarser = fine = at(first if highest is None else min(first, highest))
+    while not is_enough(fine) and fine.qp > qp_range(_DENSITY)[0]:
+        coarser, fine = fine, at(fine.qp - (1 << _DENSITY))
+    while coarser.qp - fine.qp > 1:
+        middle = at((coarser.qp + fine.qp) // 2)
+        if is_enough(middle):
+            fine = middle
         else:
-            too_coarse = middle
-    return found
+            coarser = middle
+    keeps_to_budget = fine.size <= budget or coarser.left > 1 - least
+    return (fine if keeps_to_budget else coarser).levels
+
+
+def _entropy_bytes(levels: npt.NDArray[np.int32]) -> float:
+    """Return the zero-order entropy of levels, which is some per cent above what their coding takes."""
+    counts = np.unique(levels, return_counts=True)[1].astype(np.float64)
+    return float(-(counts * np.log2(counts / levels.size)).sum() / 8) if levels.size else 0.0
 
 
 def _power(value: Array) -> float:

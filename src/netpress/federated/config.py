@@ -53,11 +53,14 @@ class FederatedConfig:
         7
     """
 
-    carried: float = 0.4
-    """Share of the power of the changes of weights that are due which an update carries at least, 0.01..0.9999. The
-    coarsest step that does it is taken. Less makes updates smaller and later."""
+    size: float = 0.0065
+    """Bytes that the weights of an update may take, relative to those of the plain model, 0..1. More is finer and
+    arrives earlier."""
+    carried: float = 0.05
+    """Share of the power of the changes of weights that are due which an update carries even if it gets larger then,
+    0.01..0.9999."""
     vectors_carried: float = 0.9
-    """The same for biases, norms and all other float vectors."""
+    """The same for biases, norms and all other float vectors, which are few."""
     statistics_step: float = 0.125
     """Step of running means in deviations of their channel, and of running variances relative to them, 1e-4..1."""
     rate_weight: float = 1.0
@@ -79,6 +82,7 @@ class FederatedConfig:
     """Server: refuse an update that claims more samples than this, > 0."""
 
     def __post_init__(self) -> None:
+        _check("size", self.size, 0, 1)
         _check("carried", self.carried, 0.01, 0.9999)
         _check("vectors_carried", self.vectors_carried, 0.01, 0.9999)
         _check("statistics_step", self.statistics_step, 1e-4, 1)
