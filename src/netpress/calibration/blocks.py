@@ -56,6 +56,7 @@ def quantize_blocks(
     forward: Callable[[Any, Batch], Any] | None = None,
     outputs: str = "logits",
     sensitivity_batches: int | None = 4,
+    sequential: bool = True,
     qp_density: int = 2,
     use_dq: bool = True,
     lambda_scale: float = 0.35,
@@ -66,7 +67,7 @@ def quantize_blocks(
     progress: Progress | None = None,
     seed: int = 0,
 ) -> dict[str, QuantizedTensor]:
-    """Quantise the weights of a network block by block, each on what the quantised blocks before it pass on.
+    """Quantise the weights of a network block by block.
 
     What :func:`netpress.calibrate` and :func:`netpress.quantize_model` do for a network that fits into memory, for one
     that does not. The floats in memory are those of one block, or of all that is outside of the blocks, and the tensors
@@ -86,6 +87,8 @@ def quantize_blocks(
         outputs: ``"logits"`` or ``"values"``: what the outputs are, as for :func:`netpress.calibrate`.
         sensitivity_batches: so many batches tell how much the outputs mind errors of each weight, which sets the steps;
             None: all; 0: all weights get the same step.
+        sequential: quantise each block on what the quantised blocks before it pass on, which is what it will see; else
+            on what the float blocks do.
         qp_density, use_dq, lambda_scale, damping: as for :func:`netpress.quantize_model`.
         folder: an existing directory; the integers are kept in files there, ``.npy``, instead of in memory.
         memory_bytes: for the moments of a block. Wide layers get moments of blocks of their inputs if need be.
@@ -143,7 +146,7 @@ def quantize_blocks(
                 {**options, "damping": damping},
                 None if folder is None else Path(folder),
             )
-            quantized = sweep.quantize(maker)
+            quantized = sweep.quantize(maker, sequential)
         finally:
             sweep.residence.empty(sweep.residence.names)
     if maker.unreached:
@@ -360,8 +363,8 @@ class _Sweep:
             gains[name] = (layer, gain)
         return gains
 
-    def quantize(self, maker: _Maker) -> dict[str, QuantizedTensor]:
-        """Return the integers of all weights, block by block on what the quantised blocks before pass on."""
+    def quantize(self, maker: _Maker, sequential: bool) -> dict[str, QuantizedTensor]:
+        """Return the integers of all weights, block by block."""
         import torch
 
         outside = self.outside()
@@ -369,22 +372,26 @@ class _Sweep:
             if not maker.sensitivities:
                 self.learn_outputs()
             before = self.observer(parameters)
-            self.entries(len(self.batches), before)
+            hidden, calls = self.entries(len(self.batches), before)
             # What is used behind the blocks is quantised when its inputs are known.
             behind = self._used_behind(parameters)
             early = {n: layer for n, layer in before.statistics().items() if n not in behind}
             maker.quantize(list(early), early)
-            hidden, calls = self.entries(len(self.batches))
+            if sequential:
+                hidden, calls = self.entries(len(self.batches))
         for index, block in enumerate(self.chain.blocks):
             names = self.residence.inside(block)
             with self.present(names) as parameters, torch.no_grad():
                 observer = self.observer(parameters)
-                with observer:
-                    for place, call in enumerate(calls):
-                        call[index].run(block, hidden[place])
-                maker.quantize(self.weights(names), observer.statistics())
                 for place, call in enumerate(calls):
-                    hidden[place] = call[index].run(block, hidden[place])
+                    with observer:
+                        after = call[index].run(block, hidden[place])
+                    if not sequential:
+                        hidden[place] = after
+                maker.quantize(self.weights(names), observer.statistics())
+                if sequential:
+                    for place, call in enumerate(calls):
+                        hidden[place] = call[index].run(block, hidden[place])
             self.steps.step("quantising")
         with self.present(outside) as parameters, torch.no_grad():
             observer = self.observer(parameters)
