@@ -23,7 +23,7 @@ from netpress.evaluate.nncodec import Peer  # noqa: E402
 from netpress.evaluate.plans import Plan  # noqa: E402
 from netpress.evaluate.results import Measurement, TaskResults  # noqa: E402
 from netpress.evaluate.store import Store  # noqa: E402
-from netpress.evaluate.suite import Job, evaluate_all, run_job  # noqa: E402
+from netpress.evaluate.suite import Job, evaluate_all, evaluate_in_processes, run_job  # noqa: E402
 from netpress.evaluate.sweep import sweep  # noqa: E402
 
 FILES = Path(__file__).parent / "data"
@@ -267,6 +267,22 @@ def test_jobs(tmp_path: Path) -> None:
     assert run_job(jobs[1]).error is None
     with Store(store) as opened:
         assert {results.summary.name for results in opened.results()} == {"digits", "late"}
+
+
+@pytest.mark.slow
+def test_a_process_that_dies(tmp_path: Path) -> None:
+    """The task is a result with its error, and the others are measured."""
+    store = str(tmp_path / "results.db")
+    deadly = tmp_path / "deadly.py"
+    deadly.write_text("import os\ndef task(limit=None):\n    os._exit(9)\n")
+    plan = dataclasses.replace(PLAN, tools=("int8",))
+    jobs = [Job(task=name, store=store, plan=plan, limit=50, threads=1) for name in (f"{deadly}:task", DIGITS)]
+    outcomes = evaluate_in_processes(jobs, 1)
+    assert {outcome.name: outcome.has_died for outcome in outcomes} == {f"{deadly}:task": True, "digits": False}
+    with Store(store) as opened:
+        found = {results.summary.name: results.error for results in opened.results()}
+    assert found["digits"] is None
+    assert "its process died" in found[f"{deadly}:task"]
 
 
 @pytest.mark.slow

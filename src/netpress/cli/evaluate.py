@@ -216,15 +216,16 @@ class _Watch:
 def _run(made: list[Job], jobs: int, *, quiet: bool) -> list[Outcome]:
     """Run the jobs, with a bar."""
     from netpress.evaluate.store import Store
-    from netpress.evaluate.suite import evaluate_all, process_pool
+    from netpress.evaluate.suite import evaluate_all, evaluate_in_processes
 
     with progress("evaluating", quiet=quiet) as bar, Store(made[0].store) as store:
         watch = _Watch(made, bar)
         if jobs == 1:
             return evaluate_all(made, on_done=watch.on_done, report=lambda _: watch.show(watch.measured + 1))
         first = store.count()
-        with process_pool(min(jobs, len(made))) as pool:
-            return evaluate_all(made, pool, on_done=watch.on_done, on_wait=lambda: watch.show(store.count() - first))
+        return evaluate_in_processes(
+            made, jobs, on_done=watch.on_done, on_wait=lambda: watch.show(store.count() - first)
+        )
 
 
 def _results(path: str, names: set[str]) -> list[TaskResults]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import logging
 import os
 import signal
@@ -20,7 +21,7 @@ from netpress.evaluate.results import TaskResults, TaskSummary
 from netpress.evaluate.store import Store, content_key
 from netpress.evaluate.sweep import Report, sweep
 
-__all__ = ["Job", "Outcome", "evaluate_all", "process_pool", "run_job"]
+__all__ = ["Job", "Outcome", "Peers", "evaluate_all", "evaluate_in_processes", "process_pool", "run_job"]
 
 _LOG = logging.getLogger(__name__)
 _POLL_SECONDS = 0.5
@@ -51,10 +52,17 @@ class Job:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """How a job ended: the name under which the store has the task, and what went wrong, None if all is well."""
+    """How a job ended.
+
+    Attributes:
+        name: under which the store has the task.
+        error: what went wrong; None if all is well.
+        has_died: whether the process that ran it is gone.
+    """
 
     name: str
     error: str | None = None
+    has_died: bool = False
 
 
 class Peers:
@@ -200,9 +208,48 @@ def evaluate_all(
 
 
 def _outcome(job: Job, future: Future[Outcome]) -> Outcome:
-    """How a job ended, also where its worker died."""
+    """How a job ended, also where its worker died; then the store has it with that error."""
     error = future.exception()
-    return future.result() if error is None else Outcome(job.task, f"its worker died: {type(error).__name__}: {error}")
+    if error is None:
+        return future.result()
+    words = f"its process died: {type(error).__name__}: {error}"
+    with Store(job.store) as store:
+        store.put(content_key("failed", job.task), _failed(job.task, words))
+    return Outcome(job.task, words, has_died=True)
+
+
+def evaluate_in_processes(
+    jobs: Sequence[Job],
+    workers: int,
+    *,
+    on_done: Callable[[Job, Outcome], None] | None = None,
+    on_wait: Callable[[], None] | None = None,
+) -> list[Outcome]:
+    """Run jobs in processes of this machine; a job whose process dies, of lack of memory say, ends no other.
+
+    A pool breaks when one of its processes dies. The jobs that it still had get a process of their own each.
+
+    Args:
+        jobs, on_done, on_wait: as for :func:`evaluate_all`.
+        workers: processes at a time.
+    """
+    outcomes: list[Outcome] = []
+    again: list[Job] = []
+
+    def finished(job: Job, outcome: Outcome, *, is_last: bool = False) -> None:
+        if outcome.has_died and not is_last:
+            again.append(job)
+            return
+        outcomes.append(outcome)
+        if on_done is not None:
+            on_done(job, outcome)
+
+    with process_pool(min(workers, len(jobs))) as pool:
+        evaluate_all(jobs, pool, on_done=finished, on_wait=on_wait)
+    for job in again:
+        with process_pool(1) as pool:
+            evaluate_all([job], pool, on_done=functools.partial(finished, is_last=True), on_wait=on_wait)
+    return outcomes
 
 
 @contextlib.contextmanager
