@@ -87,24 +87,33 @@ class _Sweep:
 
     def run(self) -> TaskResults:
         """Measure everything."""
-        known = self.store.run(self.key)
-        results = TaskResults(summary=self._summary(), environment=environment(self.peer_version))
-        results = dataclasses.replace(results, details=known.details if known else ())
-        self.store.put(self.key, results)
+        results = self._start()
         ours = self._netpress()
-        tools = ours.tools()
-        best = tools[-1]
-        tools = [tool for tool in [*tools, *self.rivals, *roundings(self.state)] if self.plan.wants(tool)]
+        tools = [*ours.tools(), *self.rivals, *roundings(self.state)]
+        tools = [tool for tool in tools if self.plan.wants(tool)]
         for tool in tools:
             self._curve(tool)
         for tool in tools:
             if not tool.words:
                 self._transparent(tool, self.plan.tries if self.plan.searches_transparent(tool) else 0)
-        self._around_the_middle(ours, best)
-        self._details(best, results)
+        best = ours.tools()[-1]
+        if self.points.get(best.name):
+            self._around_the_middle(ours, best)
+            self._details(best, results)
         found = self.store.run(self.key)
         assert found is not None
         return found
+
+    def _start(self) -> TaskResults:
+        """Tell the store about the run; what an earlier part of it found out is kept."""
+        known = self.store.run(self.key)
+        results = TaskResults(summary=self._summary(), environment=environment(self.peer_version))
+        if known is not None:
+            peer = {} if self.peer_version else {"NNCodec": known.environment.get("NNCodec", "")}
+            kept = {**results.environment, **peer}
+            results = dataclasses.replace(results, details=known.details, environment=kept)
+        self.store.put(self.key, results)
+        return results
 
     def _run_key(self) -> str:
         digest = hashlib.sha256()
@@ -285,9 +294,7 @@ class _Sweep:
 
     def _around_the_middle(self, ours: NetpressTools, best: Tool) -> None:
         """At one representative setting of netpress: its parts off one at a time, and general coders."""
-        points = self.points.get(best.name)
-        if not points:
-            return
+        points = self.points[best.name]
         low, high = self.span or _LOGITS_SPAN
         middle = math.sqrt(low * high)
         qp = min(points, key=lambda qp: abs(math.log(self._distance(points[qp]) / middle)))
@@ -318,9 +325,7 @@ class _Sweep:
 
     def _details(self, best: Tool, results: TaskResults) -> None:
         """Keep the tensors of the stream at the transparent point of netpress, or of its finest one."""
-        points = self.points.get(best.name)
-        if not points:
-            return
+        points = self.points[best.name]
         qp = self.transparent.get(best.name, min(points))
         stream = self.streams.get((best.name, qp))
         if stream is None:
