@@ -1,9 +1,10 @@
 """Networks that are trained here: their recipes have fixed seeds, and the weights are kept.
 
-    python -m netpress.evaluate.training charlm-decoder --data ../shared/corpus --cache weights
+    python -m netpress.evaluate.training charlm-decoder vgg-cifar10 --data DIR --cache weights
 
-trains the network of a task anew, into a folder of its own. Without that, a network is trained when it is first asked
-for, and its weights go to the user's cache folder, or to the one that the environment variable NETPRESS_CACHE names.
+trains the networks of tasks into a folder, unless they are there. Without that, a network is trained when it is first
+asked for, and its weights go to the user's cache folder, or to the one that the environment variable NETPRESS_CACHE
+names; networks that may be given away come with the package.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import netpress
+import netpress.evaluate
+from netpress import InvalidConfig, Task
 from netpress.evaluate.data import build
 from netpress.evaluate.samples import Epochs
 
@@ -189,35 +192,41 @@ def _save(module: nn.Module, path: Path) -> None:
 
 
 def main() -> None:
-    """Train the network of a task anew, with a progress bar on stderr."""
+    """Train the networks of tasks, with a progress bar on stderr, and evaluate them."""
     import argparse
 
+    parser = argparse.ArgumentParser(prog="python -m netpress.evaluate.training", description=main.__doc__)
+    parser.add_argument("task", nargs="+", help="names of tasks")
+    parser.add_argument("--data", required=True, help="folder with the data of the tasks")
+    parser.add_argument("--cache", help="folder for the weights (default: the user's cache folder, or the package)")
+    given = parser.parse_args()
+    options = {} if given.cache is None else {"cache": given.cache}
+    try:
+        for name in given.task:
+            _show(name, netpress.evaluate.load(name, given.data, **options))
+    except (netpress.NetpressError, OSError) as error:
+        raise SystemExit(f"netpress: error: {error}") from None
+
+
+def _show(name: str, task: Task) -> None:
+    """Make the network of a task, trained if it has to be, and print its metric."""
     import rich.console
     import rich.progress
 
-    from netpress.evaluate import load
+    if task.model is None:
+        raise InvalidConfig(f"task {name!r} has no model")
+    with rich.progress.Progress(console=rich.console.Console(stderr=True), transient=True) as bar:
+        row = bar.add_task(name, total=None)
 
-    parser = argparse.ArgumentParser(prog="python -m netpress.evaluate.training", description=main.__doc__)
-    parser.add_argument("task", help="name of the task")
-    parser.add_argument("--data", required=True, help="folder with the data of the tasks")
-    parser.add_argument("--cache", required=True, help="folder for the weights; those in it already are taken")
-    given = parser.parse_args()
-    try:
-        task = load(given.task, given.data, cache=given.cache)
-        assert task.model is not None  # a task that takes a cache has a network
-        with rich.progress.Progress(console=rich.console.Console(stderr=True), transient=True) as bar:
-            row = bar.add_task(given.task, total=None)
+        def advance(done: int, total: int, words: str) -> None:
+            bar.update(row, completed=done, total=total, description=f"{name}, {words}")
 
-            def advance(done: int, total: int, words: str) -> None:
-                bar.update(row, completed=done, total=total, description=f"{given.task}, {words}")
-
-            with reporting(advance):
-                module = task.model()
-        scores = task.scores(module)
-    except (netpress.NetpressError, OSError) as error:
-        raise SystemExit(f"netpress: error: {error}") from None
-    print(f"{given.task}: {task.metric} {scores.value:.5g} {task.unit}".rstrip())
+        with reporting(advance):
+            module = task.model()
+    print(f"{name}: {task.metric} {task.scores(module).value:.5g} {task.unit}".rstrip())
 
 
 if __name__ == "__main__":
-    main()
+    from netpress.evaluate import training  # the module that the tasks import, whose listener they know
+
+    training.main()

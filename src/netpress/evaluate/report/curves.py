@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from netpress.evaluate.report.canvas import WIDTH, Drawing, canvas
 from netpress.evaluate.report.findings import OURS, THEIRS, Findings
@@ -25,10 +25,14 @@ _WINDOW = 6  # losses are shown up to so many tolerances
 _REPORT = "verification report"
 _RATE_LABEL = "size, % of the float network"
 
+Curves = Mapping[str, Sequence[Measurement]]
+Value = Callable[[Measurement], "float | None"]
+
 
 def rate_quality(findings: Findings) -> Drawing | None:
     """Plot the metric against the size, with the interval of the loss; None if nothing was measured."""
-    points = [m for m in findings.group("sweep", "transparent") if m.metric is not None and math.isfinite(m.metric)]
+    curves = _curves(findings, lambda m: m.metric is not None and math.isfinite(m.metric))
+    points = [m for curve in curves.values() for m in curve]
     summary, baseline = findings.summary, findings.summary.float_metric
     if not points or not math.isfinite(baseline):
         return None
@@ -40,12 +44,8 @@ def rate_quality(findings: Findings) -> Drawing | None:
             label = f"tolerance: {metric.loss_text(summary.tolerance)}"
             edge = baseline - sign * summary.tolerance
             axes.axhline(edge, color=colour_of("muted"), linewidth=1, dashes=(3, 3), label=label)
-        for tool, (colour, marker) in styles(findings.tools).items():
-            curve = [m for m in findings.curve(tool) if m in points]
-            if curve:
-                rates, values = [findings.rate(m) for m in curve], [m.metric for m in curve]
-                axes.plot(rates, values, color=colour, marker=marker, label=shortened(tool, _LABEL), zorder=3)
-                _error_bars(axes, findings, curve, colour)
+        _lines(axes, findings, curves, lambda m: m.metric)
+        _error_bars(axes, findings, curves)
         _ring(axes, findings, lambda m: m.metric)
         _report_band(axes, findings)
         _rate_axis(axes, [findings.rate(m) for m in points])
@@ -68,15 +68,12 @@ def rate_quality(findings: Findings) -> Drawing | None:
 
 def rate_divergence(findings: Findings) -> Drawing | None:
     """Plot how far the outputs are off against the size; None if that was not measured."""
-    points = [m for m in findings.group("sweep", "transparent") if m.divergence is not None and m.divergence > 0]
+    curves = _curves(findings, lambda m: m.divergence is not None and m.divergence > 0)
+    points = [m for curve in curves.values() for m in curve]
     if not points:
         return None
     with canvas(_height(findings, 1)) as (figure, axes):
-        for tool, (colour, marker) in styles(findings.tools).items():
-            curve = [m for m in findings.curve(tool) if m in points]
-            if curve:
-                rates, values = [findings.rate(m) for m in curve], [m.divergence for m in curve]
-                axes.plot(rates, values, color=colour, marker=marker, label=shortened(tool, _LABEL), zorder=3)
+        _lines(axes, findings, curves, lambda m: m.divergence)
         _ring(axes, findings, lambda m: m.divergence)
         _report_band(axes, findings)
         _rate_axis(axes, [findings.rate(m) for m in points])
@@ -84,7 +81,7 @@ def rate_divergence(findings: Findings) -> Drawing | None:
         axes.set_ylabel("divergence of the outputs")
         _legend(figure, axes, _columns(findings.tools))
     comparison = findings.equal_divergence
-    description = f"{len(points)} points of {len({m.tool for m in points})} tools; further down and left is better."
+    description = f"{len(points)} points of {len(curves)} tools; further down and left is better."
     if comparison is not None:
         description += f" At equal divergence, netpress takes {comparison.ratio:.2f} of the bytes of NNCodec."
     return Drawing("divergence", "Size and divergence", description, figure, "Down and to the left is better.")
@@ -95,37 +92,37 @@ def overview(tasks: Sequence[Findings]) -> Drawing | None:
     rows = [f for f in tasks if f.ours is not None or f.theirs is not None]
     if not rows:
         return None
-    found: list[float | None] = []
     with canvas(72 + 20 * len(rows), 1.2 * WIDTH) as (figure, axes):
         for place, row in enumerate(rows):
-            ours, theirs = findings_rates = (row.rate(row.ours), row.rate(row.theirs))
-            found += findings_rates
-            if row.reported is not None:
-                low, high = row.reported
-                found += [low, high]
-                axes.plot(
-                    [low * 0.985, high * 1.015], [place, place], color=colour_of("report"), linewidth=7,
-                    solid_capstyle="round", label=_REPORT, zorder=2,
-                )  # fmt: skip
-            if ours is not None and theirs is not None:
-                axes.plot([ours, theirs], [place, place], color=colour_of("muted"), linewidth=1, zorder=3)
-            for rate, role, marker, label in (
-                (theirs, "theirs-1", "s", THEIRS),
-                (ours, "ours-1", "o", OURS),
-            ):
-                if rate is not None:
-                    axes.plot(
-                        rate, place, color=colour_of(role), marker=marker, markersize=7, linestyle="none",
-                        label=label, zorder=4,
-                    )  # fmt: skip
+            _overview_row(axes, row, place)
         axes.set_yticks(range(len(rows)), [shortened(row.summary.name, 26) for row in rows])
         axes.tick_params(axis="y", labelcolor=colour_of("ink"), length=0)
         axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.spines["left"].set_visible(False)
-        _rate_axis(axes, found)
+        _rate_axis(
+            axes, [rate for row in rows for rate in (*map(row.rate, (row.ours, row.theirs)), *(row.reported or ()))]
+        )
         _legend(figure, axes, columns=3)
     words = [f"{row.summary.name} {rate_text(row.rate(row.ours))}" for row in rows if row.ours is not None]
     return Drawing("overview", "Size at transparent quality", "netpress: " + ", ".join(words) + ".", figure)
+
+
+def _overview_row(axes: Axes, row: Findings, place: int) -> None:
+    """Draw the report's rates as a bar, and the two tools as points with a line between them."""
+    if row.reported is not None:
+        low, high = row.reported
+        ends = [low * 0.985, high * 1.015]
+        axes.plot(
+            ends, [place] * 2, color=colour_of("report"), linewidth=7, solid_capstyle="round", label=_REPORT, zorder=2
+        )
+    points = [(row.theirs, "theirs-1", "s", THEIRS), (row.ours, "ours-1", "o", OURS)]
+    rates = [rate for m, *_ in points if (rate := row.rate(m)) is not None]
+    axes.plot(rates, [place] * len(rates), color=colour_of("muted"), linewidth=1, zorder=3)
+    for m, role, marker, label in points:
+        rate = row.rate(m)
+        if rate is not None:
+            look = {"color": colour_of(role), "marker": marker, "markersize": 7, "linestyle": "none"}
+            axes.plot(rate, place, label=label, zorder=4, **look)
 
 
 def _height(findings: Findings, lines: int) -> float:
@@ -149,21 +146,40 @@ def _loss_window(findings: Findings, points: Iterable[Measurement]) -> float:
     return max(min(window, 1.1 * largest) if window > 0 else 1.1 * largest, 1.5 * tolerance, 1e-9)
 
 
-def _error_bars(axes: Axes, findings: Findings, curve: Sequence[Measurement], colour: str) -> None:
+def _curves(findings: Findings, is_shown: Callable[[Measurement], bool]) -> dict[str, list[Measurement]]:
+    """Points of each tool that has any; none at all if the size of the float network is not known."""
+    if findings.summary.original_bytes <= 0:
+        return {}
+    found = {tool: [m for m in findings.curve(tool) if is_shown(m)] for tool in findings.tools}
+    return {tool: points for tool, points in found.items() if points}
+
+
+def _lines(axes: Axes, findings: Findings, curves: Curves, value: Value) -> None:
+    """Draw a line with markers for each tool."""
+    looks = styles(findings.tools)
+    for tool, points in curves.items():
+        colour, marker = looks[tool]
+        rates, values = [findings.rate(m) for m in points], [value(m) for m in points]
+        axes.plot(rates, values, color=colour, marker=marker, label=shortened(tool, _LABEL), zorder=3)
+
+
+def _error_bars(axes: Axes, findings: Findings, curves: Curves) -> None:
     """Draw the interval of the loss about each point, or that of the metric where the loss has none."""
     baseline, sign = findings.summary.float_metric, 1 if findings.summary.direction == "max" else -1
-    for m in curve:
-        if m.loss_interval is not None:
-            bounds = [baseline - sign * loss for loss in m.loss_interval]
-        elif m.metric_interval is not None:
-            bounds = list(m.metric_interval)
-        else:
-            continue
-        rate = findings.rate(m)
-        axes.plot([rate, rate], bounds, color=colour, linewidth=1.2, alpha=0.45, zorder=2.5, solid_capstyle="butt")
+    looks = styles(findings.tools)
+    for tool, points in curves.items():
+        for m in points:
+            if m.loss_interval is not None:
+                bounds = [baseline - sign * loss for loss in m.loss_interval]
+            elif m.metric_interval is not None:
+                bounds = list(m.metric_interval)
+            else:
+                continue
+            style = {"color": looks[tool][0], "linewidth": 1.2, "alpha": 0.45, "zorder": 2.5}
+            axes.plot([findings.rate(m)] * 2, bounds, solid_capstyle="butt", **style)
 
 
-def _ring(axes: Axes, findings: Findings, value: Any) -> None:
+def _ring(axes: Axes, findings: Findings, value: Value) -> None:
     """Put a ring around each transparent point."""
     pairs = [(findings.rate(m), value(m)) for m in findings.transparent.values() if value(m) is not None]
     if pairs:

@@ -10,7 +10,7 @@ import re
 
 from netpress.evaluate.report.findings import OURS, THEIRS, family
 
-__all__ = ["COLOURS", "MARKERS", "colour_of", "css_variables", "marker_of", "styles", "with_variables"]
+__all__ = ["COLOURS", "MARKERS", "colour_of", "css_variables", "styles", "with_variables"]
 
 COLOURS = {
     "ink": ("#1b2330", "#e6e9ef"),
@@ -21,7 +21,6 @@ COLOURS = {
     "good": ("#15743f", "#58cf8e"),
     "bad": ("#b3261f", "#ff8a80"),
     "report": ("#b9a3dd", "#8f7bb5"),
-    "report-text": ("#6a4aa5", "#c4b0ec"),
     "ours-1": ("#0b5fc0", "#6cb2ff"),
     "ours-2": ("#00836b", "#3fd3b2"),
     "ours-3": ("#4b4fc4", "#a9a9ff"),
@@ -59,11 +58,6 @@ def styles(tools: list[str]) -> dict[str, tuple[str, str]]:
 def colour_of(role: str) -> str:
     """Return the shade of a role on light pages, such as "#1b2330"."""
     return COLOURS[role][0]
-
-
-def marker_of(tools: list[str], tool: str) -> str:
-    """Return the marker of a tool among others."""
-    return styles(tools)[tool][1]
 
 
 def css_variables(dark: bool) -> str:
