@@ -115,8 +115,9 @@ def cifar10(data: Path, start: str) -> Problem:
         loss=cross_entropy,
         metric=lambda module: task.scores(module).value,
         split=lambda clients, seed: dirichlet(labels.numpy(), clients, seed),
-        steps=8,
-        rate=0.01,
+        steps=5,
+        rate=0.02,
+        model_qp=-20,
     )
 
 
@@ -266,7 +267,6 @@ class Run:
             reports.append(server.aggregate())
             coding += time.process_time() - begin
         model, held = server.model, server.wanted
-        self.last = model
         for client in clients:
             client.receive(server.broadcast(client.name))
             if any(not np.array_equal(client.model[name], value) for name, value in model.items()):
@@ -308,13 +308,24 @@ def main() -> None:
         "recsys": lambda: recsys(arguments.data, arguments.noise),
         "digits": digits,
     }
-    config = FederatedConfig.from_dict(arguments.config)
-    problems = {}
+    about = {
+        "netpress": netpress.__version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "clients": arguments.clients,
+        "rounds": arguments.rounds,
+        "config": arguments.config,
+    }
+    problems: dict[str, Any] = {}
+    if arguments.json and arguments.json.exists():
+        problems = json.loads(arguments.json.read_text())["problems"]
     for name in names:
         problem = made[name]()
         changes = {key: getattr(arguments, key) for key in ("steps", "rate") if getattr(arguments, key) is not None}
         problem = dataclasses.replace(problem, **changes)
-        rows = []
+        config = FederatedConfig.from_dict({"model_qp": problem.model_qp, **arguments.config})
+        rows: list[dict[str, Any]] = []
         for seed in arguments.seeds:
             run = Run(problem, arguments.clients, arguments.rounds, seed)
             row = {"seed": seed, "metric_at_start": run.metric(run.start)}
@@ -322,21 +333,11 @@ def main() -> None:
             row["netpress"] = run.compressed(config)
             rows.append(row)
             print(describe(name, row), flush=True)
-        problems[name] = {"rows": rows, **summary(rows)}
+            problems[name] = {"steps": problem.steps, "rate": problem.rate, "rows": rows, **summary(rows)}
+            if arguments.json:
+                arguments.json.write_text(json.dumps({"about": about, "problems": problems}, indent=1) + "\n")
+                plot(name, problems[name], arguments.json.with_name(f"{arguments.json.stem}-{name}.svg"))
         print(f"{name}: {summary(rows)}", flush=True)
-    if arguments.json:
-        about = {
-            "netpress": netpress.__version__,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-            "machine": platform.machine(),
-            "clients": arguments.clients,
-            "rounds": arguments.rounds,
-            "config": config.to_dict(),
-        }
-        arguments.json.write_text(json.dumps({"about": about, "problems": problems}, indent=1) + "\n")
-        for name, result in problems.items():
-            plot(name, result, arguments.json.with_name(f"{arguments.json.stem}-{name}.svg"))
 
 
 def describe(name: str, row: dict[str, Any]) -> str:
