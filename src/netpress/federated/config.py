@@ -54,8 +54,8 @@ class FederatedConfig:
     """
 
     size: float = 0.013
-    """Bytes that the weights of an update may take, relative to those of the plain model, 0..1. Counted is the entropy of
-    the levels; coding often takes half of that. More is finer and arrives earlier."""
+    """Bytes that the weights of an update may take, relative to those of the plain model, 0..1. Counted is the entropy
+    of the levels; coding often takes half of that. More is finer and arrives earlier."""
     carried: float = 0.05
     """Share of the power of the changes of weights that are due which an update carries even if it gets larger then,
     0.01..0.9999."""
@@ -72,8 +72,8 @@ class FederatedConfig:
     accumulate: bool = True
     """Clients keep what coding left out: their next training starts from the model of the server with it."""
     memory: float = 0.95
-    """Server: share of what a broadcast left out that is due in the next one, 0..1. Clients learn some of it anew: where
-    they train so long that a round takes them half of the way, 0.75 is better."""
+    """Server: share of what a broadcast left out that is due in the next one, 0..1. Clients learn some of it anew:
+    where they train so long that a round takes them half of the way, 0.75 is better."""
     sparsification: Sparsification | None = None
     """None: only the quantiser decides what becomes zero."""
     model_qp: int | None = None
