@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 import peer
 import torch
-from quality_tables import TRELLIS, UNIFORM, summary_table, task_table
+from quality_tables import EVERYTHING, TRELLIS, UNIFORM, summary_table, task_table
 from safetensors.numpy import load_file, save_file
 from torch import nn
 
@@ -56,7 +56,7 @@ SCOUT_SAMPLES = 100
 FOLDED_NONWEIGHT_QP = -50
 # Vectors are coded this much finer than weights, as netpress.compress does it.
 NONWEIGHT_OFFSET = 14
-CHECKED = ("dependent quantisation", TRELLIS)
+CHECKED = ("dependent quantisation", TRELLIS, EVERYTHING)
 
 State = Mapping[str, Any]
 
@@ -206,14 +206,20 @@ def netpress_rows(module: nn.Module, calibration: netpress.Calibration) -> list[
 
         return Row("netpress", label, encode, decoded, lambda qp: decoded(encode(qp, 1)))
 
-    same_steps = {"allocation": 0.0, "lambda_scale": 0.0}
+    def everything(qp: int, effort: int = 8) -> bytes:
+        return netpress.encode(module, calibration=calibration, qp=qp, effort=effort, fold_batch_norm=has_norms)
+
+    alone = {"row_damping": None}
+    steps = {"allocation": 1.0, "lambda_scale": 0.35, **alone}
+    same_steps = {"allocation": 0.0, "lambda_scale": 0.0, **alone}
     return [
         data_free("without data", True),
         calibrated("uniform + feedback", False, use_dq=False, **same_steps),
         calibrated("trellis + feedback", False, **same_steps),
-        calibrated("trellis + feedback, steps, rate", False),
-        calibrated(UNIFORM, True, use_dq=False),
-        calibrated(TRELLIS, True),
+        calibrated("trellis + feedback, steps, rate", False, **steps),
+        calibrated(UNIFORM, True, use_dq=False, **steps),
+        calibrated(TRELLIS, True, **steps),
+        Row("netpress", EVERYTHING, everything, decoded, lambda qp: decoded(everything(qp, 5))),
     ]
 
 

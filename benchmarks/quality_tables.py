@@ -19,6 +19,7 @@ RANGE = np.geomspace(0.01, 0.1, 21)
 """Divergences of the means: points of two rows scatter, which the mean evens out."""
 CODECS = ("NNCodec", "netpress")
 UNIFORM, TRELLIS = "uniform + feedback, steps, folded", "trellis + feedback, steps, rate, folded"
+EVERYTHING = "everything"
 
 Row = dict[str, Any]
 
@@ -172,4 +173,27 @@ def task_table(result: dict[str, Any]) -> list[str]:
         cells += [f"{min(qps)} to {max(qps)}", f"{min(found):.3f} to {max(found):.3f}"]
         cells.append(f"{np.mean([p['seconds'] for p in row['points']]):.1f}")
         lines.append(f"| {row['codec']}: {row['label']} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def ablation_table(tasks: dict[str, Any]) -> list[str]:
+    """Lines of the table of ablation.json: what each row needs more than the one with everything."""
+    span = f"mean {RANGE[0]:g} to {RANGE[-1]:g}"
+    heads = [f"{name}, {what}" for name in tasks for what in (*(f"at {t}" for t in TARGETS), span)]
+    lines = ["| | " + " | ".join(heads) + " |", "|---|" + "---:|" * len(heads)]
+    labels = dict.fromkeys(row["label"] for result in tasks.values() for row in result["rows"])
+    for label in labels:
+        cells = []
+        for result in tasks.values():
+            rows = {row["label"]: row for row in result["rows"]}
+            if label not in rows or EVERYTHING not in rows:
+                cells += ["-"] * (len(TARGETS) + 1)
+                continue
+            row, everything = rows[label], rows[EVERYTHING]
+            if label == EVERYTHING:
+                cells += [f"{_count(bytes_at(row, t))} bytes" for t in TARGETS] + [""]
+                continue
+            changes = {t: bytes_at(row, t) / bytes_at(everything, t) - 1 for t in (*TARGETS, *RANGE)}
+            cells += [_percent(changes[t]) for t in TARGETS] + [_percent(mean_change(changes[t] for t in RANGE))]
+        lines.append(f"| {label} | " + " | ".join(cells) + " |")
     return lines

@@ -229,3 +229,21 @@ def test_update_of_a_base(run: Run, tmp_path: Path, state: dict[str, Any], old: 
     assert result.exit_code == 0
     assert all(tensor["max_abs_error"] < 1e-3 for tensor in result.json["tensors"])
     one_line(run("encode", tmp_path / "new.safetensors", "--base", tmp_path / "missing.npz", "-f"))
+
+
+def test_calibration(run: Run, model: Path, state: dict[str, Any], tmp_path: Path) -> None:
+    # Half of the inputs of conv.weight are always zero: errors there do not matter.
+    inputs = np.random.default_rng(2).normal(size=(400, 72)).astype(np.float32) * (np.arange(72) < 36)
+    moments = (inputs.T @ inputs / 400).astype(np.float32)
+    layer = netpress.LayerStatistics("columns", moments[None], inputs.mean(0)[None], 400)
+    netpress.Calibration({"conv.weight": layer}, 400).save(tmp_path / "c.safetensors")
+    output = tmp_path / "out.nnc"
+    options = ("-o", output, "--calibration", tmp_path / "c.safetensors")
+    assert run("encode", model, *options, "--qp", "-20").exit_code == 0
+    error = (netpress.load(output)["conv.weight"] - state["conv.weight"]).reshape(16, 72) @ inputs.T
+    run("encode", model, "-o", output, "--force", "--qp", "-20")
+    plain = (netpress.load(output)["conv.weight"] - state["conv.weight"]).reshape(16, 72) @ inputs.T
+    assert np.square(error).mean() < np.square(plain).mean()
+    assert "needs a qp" in one_line(run("encode", model, "--force", *options))
+    missing = one_line(run("encode", model, "--force", "-o", output, "--calibration", tmp_path / "none", "--qp", "-20"))
+    assert "none" in missing

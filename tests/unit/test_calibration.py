@@ -578,18 +578,18 @@ class TestCorrections:
         module = normed()
         x = torch.randn(600, 3, 6, 6).abs() + 0.5
         calibration = run(module, *x[:300].split(50))
-        errors = []
-        for corrected in (False, True):
-            if corrected:
-                data = netpress.encode(module, calibration=calibration, qp=-16, fold_batch_norm=True)
-            else:
-                quantized = netpress.quantize_model(module, calibration, qp=-16)
-                data = netpress.encode(module, quantized=quantized, qp=-16, nonweight_qp=-30, fold_batch_norm=True)
-            again = normed()
-            again.load_state_dict({n: torch.tensor(a) for n, a in netpress.decode(data).items()})
-            with torch.no_grad():
-                errors.append((again(x[300:]) - module(x[300:])).square().mean().item())
-        assert errors[1] < 0.8 * errors[0]
+        errors = np.zeros((2, 5))
+        for i, qp in enumerate(range(-22, -12, 2)):
+            quantized = netpress.quantize_model(module, calibration, qp=qp)
+            plain = netpress.encode(module, quantized=quantized, qp=qp, nonweight_qp=qp - 14, fold_batch_norm=True)
+            corrected = netpress.encode(module, calibration=calibration, qp=qp, fold_batch_norm=True)
+            assert len(corrected) < 1.1 * len(plain)
+            for k, data in enumerate((plain, corrected)):
+                again = normed()
+                again.load_state_dict({n: torch.tensor(a) for n, a in netpress.decode(data).items()})
+                with torch.no_grad():
+                    errors[k, i] = (again(x[300:]) - module(x[300:])).square().mean().item()
+        assert np.log(errors[1] / errors[0]).mean() < np.log(0.8)
 
     def test_weights_with_two_names_are_left_alone(self):
         class Tied(nn.Module):
@@ -642,3 +642,21 @@ class TestBadInput:
         error = module[0].weight.detach().numpy() - quantized["0.weight"].values()
         # Directions that no sample showed are not free: errors stay within a few steps.
         assert np.abs(error).max() < 8 * 2.0**-5
+
+    def test_a_layer_that_the_calibration_misses(self):
+        module = nn.Sequential(nn.Linear(30, 20), nn.Linear(20, 5))
+        calibration = run(module, torch.randn(50, 30))
+        layers = {n: layer for n, layer in calibration.layers.items() if n != "1.weight"}
+        partial = netpress.Calibration(layers, calibration.samples, calibration.vectors)
+        with pytest.warns(NetpressWarning, match=r"does not know these weights.*1\.weight"):
+            data = netpress.encode(module, calibration=partial, qp=-20)
+        restored = netpress.decode(data)["1.weight"]
+        assert np.abs(restored - module[1].weight.detach().numpy()).max() < 3 * 2.0**-5
+
+    def test_a_transposed_convolution_whose_moments_were_cut(self):
+        module = nn.ConvTranspose2d(20, 4, 3)
+        calibration = run(module, torch.randn(10, 20, 5, 5), memory_bytes=4 * 180 * 100)
+        assert calibration.layers["weight"].moments.shape == (1, 180, 90)
+        with pytest.warns(NetpressWarning, match="parts of the moments.*weight"):
+            quantized = netpress.quantize_model(module, calibration, qp=-20)
+        assert np.abs(quantized["weight"].values() - module.weight.detach().numpy()).max() < 3 * 2.0**-5

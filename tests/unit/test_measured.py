@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 
 import netpress  # noqa: E402
 from netpress.calibration.measured import measure_densities, with_densities  # noqa: E402
-from netpress.calibration.quantizer import calibrated_qps, layer_densities  # noqa: E402
+from netpress.calibration.quantizer import layer_densities  # noqa: E402
 
 nn = torch.nn
 
@@ -44,9 +44,9 @@ def test_a_layer_with_fewer_samples_than_columns_gets_finer_steps() -> None:
     module, samples = network(), batches(4)
     closed = netpress.calibrate(module, samples, measure=False)
     measured = netpress.calibrate(module, samples)
-    coarse, fine = (calibrated_qps(module, known, qp=-20) for known in (closed, measured))
-    assert fine["5.weight"] < coarse["5.weight"]
-    assert fine["2.weight"] > coarse["2.weight"]
+    coarse, fine = (netpress.quantize_model(module, known, qp=-20) for known in (closed, measured))
+    assert fine["5.weight"].qp < coarse["5.weight"].qp
+    assert fine["2.weight"].qp > coarse["2.weight"].qp
     for name, layer in measured.layers.items():
         np.testing.assert_allclose(layer.moments, closed.layers[name].moments, rtol=1e-4, atol=1e-5)
 

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from netpress.bitstream.reader import NetpressWarning
 from netpress.calibration.corrections import Outlet, centred, find_outlets, output_shifts
 from netpress.calibration.statistics import ROWS, TABLE, Calibration, LayerStatistics
 from netpress.errors import InvalidConfig, InvalidModel
@@ -25,13 +27,14 @@ from netpress.quantize.tensor import QuantizedTensor
 
 __all__ = [
     "CorrectedModel",
-    "calibrated_qps",
     "layer_densities",
     "nonweight_qp_beside",
     "quantize_corrected",
     "quantize_model",
 ]
 
+LAMBDA_SCALE = 0.5
+ALLOCATION = 0.8
 ROW_DAMPING = 0.3
 
 # Slope of the squared error of the trellis at high rates, in squared steps per bit: 2 ln 2 times its noise.
@@ -80,13 +83,14 @@ class _Options:
     qps: Mapping[str, int] | None = None
     qp_density: int = 2
     use_dq: bool = True
-    lambda_scale: float = 0.35
-    allocation: float = 1.0
+    lambda_scale: float = LAMBDA_SCALE
+    allocation: float = ALLOCATION
     row_importance: bool = False
     damping: float = 0.01
     row_damping: float | None = ROW_DAMPING
     passes: int = 2
     progress: Progress | None = None
+    row_steps: bool = True
 
     def __post_init__(self) -> None:
         if self.lambda_scale < 0 or not 0 <= self.allocation <= 2:
@@ -117,8 +121,8 @@ def quantize_model(
     qps: Mapping[str, int] | None = None,
     qp_density: int = 2,
     use_dq: bool = True,
-    lambda_scale: float = 0.35,
-    allocation: float = 1.0,
+    lambda_scale: float = LAMBDA_SCALE,
+    allocation: float = ALLOCATION,
     row_importance: bool = False,
     damping: float = 0.01,
     row_damping: float | None = ROW_DAMPING,
@@ -187,7 +191,7 @@ def quantize_corrected(source: Any, calibration: Calibration, *, qp: int, **opti
       steps of their own; the factor of the batch norm takes that back.
 
     Args:
-        source, calibration, qp, **options: as for :func:`quantize_model`.
+        source, calibration, qp, **options: as for :func:`quantize_model`; ``row_steps=False`` leaves rows as they are.
 
     Raises:
         InvalidModel, InvalidConfig: as for :func:`quantize_model`.
@@ -202,7 +206,7 @@ def quantize_corrected(source: Any, calibration: Calibration, *, qp: int, **opti
     behind = {name for outlet in outlets.values() for name in (outlet.bias, outlet.mean, outlet.gamma) if name}
     vectors = {name: model.load(name).astype(np.float32) for name in behind}
     for name in outlets:
-        factors = _row_factors(layers[name]) if outlets[name].gamma else None
+        factors = _row_factors(layers[name]) if outlets[name].gamma and given.row_steps else None
         if factors is not None:
             outlets[name].scale(vectors, factors)
             layers[name] = _scaled(name, layers[name], factors, given)
@@ -221,6 +225,10 @@ def _quantized(
     qp, qp_density, use_dq = options.qp, options.qp_density, options.use_dq
     chosen = _layer_qps(layers, qp, qp_density, options.allocation)
     chosen.update({n: q for n, q in (options.qps or {}).items() if n in arrays})
+    cut = [n for n, layer in layers.items() if _is_cut(layer)]
+    if cut:
+        what = "only parts of the moments of these weights were kept, so they are quantised without data"
+        warnings.warn(f"{what}; raise memory_bytes: {', '.join(cut)}", NetpressWarning, stacklevel=4)
 
     def quantized(name: str) -> QuantizedTensor:
         layer = layers.get(name)
@@ -259,29 +267,13 @@ def nonweight_qp_beside(qp: int, qp_density: int) -> int:
     return max(qp - round(_NONWEIGHT_OCTAVES * octave), min(finest, qp), qp_range(qp_density)[0])
 
 
-def calibrated_qps(
-    source: Any,
-    calibration: Calibration,
-    *,
-    qp: int,
-    qp_density: int = 2,
-    allocation: float = 1.0,
-    damping: float = 0.01,
-) -> dict[str, int]:
-    """Return the qps that :func:`quantize_model` gives the weights that the calibration knows; arguments likewise."""
-    options = _Options(qp=qp, qp_density=qp_density, allocation=allocation, damping=damping, row_damping=None)
-    with open_source(source) as model:
-        _, layers = _layers(model, dataclasses.replace(calibration, unreached=()), options, {})
-    return _layer_qps(layers, qp, qp_density, allocation)
-
-
 def layer_densities(source: Any, calibration: Calibration) -> dict[str, float]:
     """Return by name what :func:`quantize_model` takes for the divergence per squared error of one weight of a layer.
 
     0 where nothing depends on a layer, or sensitivities were not collected.
     """
     with open_source(source) as model:
-        _, layers = _layers(model, dataclasses.replace(calibration, unreached=()), _Options(qp=0), {})
+        _, layers = _layers(model, calibration, _Options(qp=0), {})
     return {n: 0.0 if layer.statistics.sensitivity is None else layer.density for n, layer in layers.items()}
 
 
@@ -293,6 +285,10 @@ def _layers(
     if missing:
         raise InvalidModel("is calibrated, but the model does not have it", tensor=missing[0])
     wanted = set(calibration.layers) | set(calibration.unreached)
+    unknown = [n for n in _weights(model) if n not in wanted]
+    if unknown:
+        what = "the calibration does not know these weights, which are quantised without data"
+        warnings.warn(f"{what}: {', '.join(unknown)}", NetpressWarning, stacklevel=4)
     arrays = {n: np.ascontiguousarray(model.load(n), np.float32) for n in model.names if n in wanted}
     if base is not None:
         with open_source(base) as old:
@@ -312,6 +308,15 @@ def _difference(name: str, value: npt.NDArray[np.float32], base: Source) -> npt.
         raise InvalidModel("is not in the base, or has another shape there: it has no difference", tensor=name)
     difference: npt.NDArray[np.float32] = value - base.load(name).astype(np.float32)
     return difference
+
+
+def _weights(model: Source) -> list[str]:
+    """Names of the weights of a torch module; those of other sources may be anything."""
+    module: Any = model.torch_module
+    if module is None:
+        return []
+    parameters = module.named_parameters(remove_duplicate=False)
+    return [name for name, p in parameters if p.ndim > 1 and p.is_floating_point()]
 
 
 def _layer(name: str, weights: npt.NDArray[np.float32], statistics: LayerStatistics, options: _Options) -> _Layer:
@@ -384,9 +389,14 @@ def _layer_qps(layers: Mapping[str, _Layer], qp: int, qp_density: int, allocatio
     return qps
 
 
+def _is_cut(layer: _Layer) -> bool:
+    """Whether the kernel positions of one input may lie in different blocks of moments."""
+    return layer.statistics.layout == ROWS and layer.form.block != layer.form.columns
+
+
 def _can_feed_back(layer: _Layer, step: float) -> bool:
-    if layer.statistics.layout == ROWS and layer.form.block != layer.form.columns:
-        return False  # kernel positions of one input may lie in different blocks
+    if _is_cut(layer):
+        return False
     return bool(np.abs(layer.weights).max(initial=0) <= LARGEST_LEVEL * step)
 
 

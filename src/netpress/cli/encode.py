@@ -79,6 +79,15 @@ def encode(
             show_default=False,
         ),
     ] = None,
+    calibration: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Keep the outputs of the network instead of its weights: what netpress.calibrate saved. Needs --qp.",
+            rich_help_panel=_QUALITY,
+            show_default=False,
+        ),
+    ] = None,
     sparsity: Annotated[
         float | None,
         typer.Option(
@@ -317,10 +326,10 @@ def encode(
         target = output or f"{stem(str(model or recipe))}.nnc"
         if target == STANDARD_STREAM and as_json:
             raise typer.BadParameter("--json and the stream cannot both go to standard output")
-        check_output(target, force=force, inputs=(model, base, config, recipe))
+        check_output(target, force=force, inputs=(model, base, config, recipe, calibration))
         if recipe is not None:
-            if base or preset or config:
-                raise typer.BadParameter("--recipe excludes --base, --preset and --config")
+            if base or preset or config or calibration:
+                raise typer.BadParameter("--recipe excludes --base, --preset, --config and --calibration")
             options_of_run = RecipeOptions(recipe, task, data, checkpoints, model, settings)
             encode_with_recipe(options_of_run, target, as_json=as_json, quiet=quiet)
             return
@@ -329,7 +338,8 @@ def encode(
         with _output_file(target) as path:
             with progress("encoding", quiet=quiet) as report:
                 old = None if base is None else load_model(base)
-                netpress.save(str(model), path, encode_config, base=old, progress=report, **settings)
+                known = None if calibration is None else netpress.Calibration.load(calibration)
+                netpress.save(str(model), path, encode_config, base=old, calibration=known, progress=report, **settings)
             seconds = time.perf_counter() - start
             summary = _summarise(path, target, old, seconds)
         if as_json:
