@@ -523,10 +523,10 @@ class TestBiases:
         assert layers["out_proj.weight"].bias == "out_proj.bias"
 
 
-def normed():
+def normed(bias=False):
     torch.manual_seed(3)
     module = nn.Sequential(
-        nn.Conv2d(3, 12, 3, bias=False),
+        nn.Conv2d(3, 12, 3, bias=bias),
         nn.BatchNorm2d(12),
         nn.ReLU(),
         nn.Conv2d(12, 8, 3),
@@ -543,12 +543,13 @@ def normed():
 
 
 class TestCorrections:
-    def test_the_function_stays(self):
-        module = normed()
+    @pytest.mark.parametrize("bias", [False, True])
+    def test_the_function_stays(self, bias):
+        module = normed(bias)
         x = torch.randn(300, 3, 6, 6).abs()
         calibration = run(module, *x.split(50))
         corrected = netpress.quantize_corrected(module, calibration, qp=-60)
-        again = normed()
+        again = normed(bias)
         again.load_state_dict({n: torch.tensor(corrected.source.load(n)) for n in corrected.source.names})
         # Rows are scaled, by what the batch norm takes back.
         ratios = (again[0].weight / module[0].weight).detach().flatten(1)

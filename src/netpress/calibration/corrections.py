@@ -22,7 +22,7 @@ Array = npt.NDArray[np.float32]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Outlet:
-    """Names of the vectors behind a weight: its bias, or mean and factor of its batch norm."""
+    """Names of the vectors behind a weight: its bias, and mean and factor of its batch norm."""
 
     bias: str | None = None
     mean: str | None = None
@@ -32,7 +32,9 @@ class Outlet:
         """Take back that the rows of the weight were multiplied. Only with a batch norm."""
         assert self.mean is not None
         assert self.gamma is not None
-        vectors[self.mean] = vectors[self.mean] * factors
+        # The bias in front of the batch norm is not multiplied; the mean makes up for it.
+        bias = np.float32(0) if self.bias is None else vectors[self.bias]
+        vectors[self.mean] = (vectors[self.mean] - bias) * factors + bias
         vectors[self.gamma] = vectors[self.gamma] / factors
 
     def shift(self, vectors: dict[str, Array], shifts: npt.NDArray[np.float64]) -> None:
@@ -63,7 +65,7 @@ def find_outlets(source: Source, calibration: Calibration) -> dict[str, Outlet]:
         kinds = {name: source.kind(name) for name in source.names}
         for block in find_blocks(shapes, kinds, source.torch_module):
             if block.weight in usable and block.bn_mean is not None and block.bn_gamma is not None:
-                outlets[block.weight] = Outlet(mean=block.bn_mean, gamma=block.bn_gamma)
+                outlets[block.weight] = Outlet(bias=block.bias, mean=block.bn_mean, gamma=block.bn_gamma)
     return outlets
 
 

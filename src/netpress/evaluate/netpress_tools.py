@@ -11,13 +11,14 @@ import numpy as np
 from torch import nn
 
 import netpress
-from netpress import Calibration, QuantizedTensor, TensorInfo
+from netpress import Calibration, TensorInfo
 from netpress.evaluate.tools import Made, Tool
 
 __all__ = ["NetpressTools"]
 
 _NONWEIGHT_OFFSET = 14
 _FINEST_NONWEIGHT = -75
+_OF_THE_QUANTISER = frozenset({"use_dq", "lambda_scale", "allocation", "row_damping"})
 
 
 class NetpressTools:
@@ -69,6 +70,8 @@ class NetpressTools:
         if self._calibrate is None:
             return [self._tool(name, -22, self._data_free, "ablation", **off) for name, off in parts.items()]
         parts["no steps by sensitivity"] = {"allocation": 0.0}
+        parts["rows on their own"] = {"row_damping": None}
+        parts["no corrections of vectors"] = {"corrections": False}
         parts["no error feedback"] = {"feedback": False}
         return [self._tool(name, -20, self._calibrated, "ablation", **off) for name, off in parts.items()]
 
@@ -106,15 +109,17 @@ class NetpressTools:
     def _data_free(self, qp: int, **off: Any) -> bytes:
         return netpress.encode(self.module, **self._options(qp, **off))
 
-    def _calibrated(self, qp: int, feedback: bool = True, allocation: float = 1.0, **off: Any) -> bytes:
-        quantized = self._quantized(qp, use_dq=off.get("use_dq", True), allocation=allocation, **_rate(off))
-        if not feedback:
-            qps = {name: tensor.qp for name, tensor in quantized.items()}
-            return netpress.encode(self.module, qp_per_tensor=qps, **self._options(qp, **off))
-        return netpress.encode(self.module, quantized=quantized, **self._options(qp, **off))
-
-    def _quantized(self, qp: int, **options: Any) -> dict[str, QuantizedTensor]:
-        return netpress.quantize_model(self.module, self._calibration, qp=qp, **options)
+    def _calibrated(self, qp: int, feedback: bool = True, corrections: bool = True, **off: Any) -> bytes:
+        chosen = {name: value for name, value in off.items() if name in _OF_THE_QUANTISER}
+        coder = self._options(qp, **{name: off[name] for name in off if name not in _OF_THE_QUANTISER - {"use_dq"}})
+        if feedback and corrections:
+            model = netpress.quantize_corrected(self.module, self._calibration, qp=qp, **chosen)
+            return netpress.encode(model.source, quantized=model.quantized, **coder)
+        quantized = netpress.quantize_model(self.module, self._calibration, qp=qp, **chosen)
+        if feedback:
+            return netpress.encode(self.module, quantized=quantized, **coder)
+        qps = {name: tensor.qp for name, tensor in quantized.items()}
+        return netpress.encode(self.module, qp_per_tensor=qps, **coder)
 
     def integers(self, qp: int) -> tuple[dict[str, np.ndarray[Any, Any]], int]:
         """Return the integers of the weights at a qp by uniform quantisation, and the bytes netpress takes for them.
@@ -123,7 +128,7 @@ class NetpressTools:
         """
         plain = {"use_dq": False, "codebook_mode": 0, "fold_batch_norm": False}
         if self._calibrate is not None:
-            quantized = self._quantized(qp, use_dq=False)
+            quantized = netpress.quantize_model(self.module, self._calibration, qp=qp, use_dq=False)
             stream = netpress.encode(self.module, quantized=quantized, **self._options(qp, **plain))
             levels = {name: tensor.levels for name, tensor in quantized.items()}
         else:
@@ -133,10 +138,6 @@ class NetpressTools:
             levels = {n: np.rint(decoded[n] / step).astype(np.int32) for n, step in steps.items() if step}
         sizes = (t.payload_bytes + t.header_bytes for t in _tensors_of(stream) if t.name in levels)
         return levels, sum(sizes)
-
-
-def _rate(off: Mapping[str, Any]) -> dict[str, Any]:
-    return {"lambda_scale": off["lambda_scale"]} if "lambda_scale" in off else {}
 
 
 def _tensors_of(stream: bytes) -> tuple[TensorInfo, ...]:
