@@ -191,9 +191,10 @@ def netpress_rows(module: nn.Module, calibration: netpress.Calibration) -> list[
     def vectors(qp: int) -> dict[str, Any]:
         return {"nonweight_qp": max(qp - NONWEIGHT_OFFSET, -75), "fold_batch_norm": has_norms}
 
-    def data_free(label: str, folded: bool) -> Row:
+    def data_free(label: str, folded: bool, allocation: str = "equal") -> Row:
         def encode(qp: int, effort: int = 8) -> bytes:
-            return netpress.encode(module, qp=qp, effort=effort, **(vectors(qp) if folded else {}))
+            rest = vectors(qp) if folded else {}
+            return netpress.encode(module, qp=qp, effort=effort, allocation=allocation, **rest)
 
         return Row("netpress", label, encode, decoded, lambda qp: decoded(encode(qp, 5)))
 
@@ -214,6 +215,7 @@ def netpress_rows(module: nn.Module, calibration: netpress.Calibration) -> list[
     same_steps = {"allocation": 0.0, "lambda_scale": 0.0, **alone}
     return [
         data_free("without data", True),
+        data_free("without data, steps by size", True, "size"),
         calibrated("uniform + feedback", False, use_dq=False, **same_steps),
         calibrated("trellis + feedback", False, **same_steps),
         calibrated("trellis + feedback, steps, rate", False, **steps),

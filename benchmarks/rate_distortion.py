@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from result_tables import rate_distortion_table
 
 from netpress import _core
 from netpress.payload import SEARCH_BEST, SEARCH_REFERENCE, CodedLevels, encode_payload
@@ -28,8 +29,20 @@ from netpress.quantize.step_size import step_size
 RATES = (3.0, 2.0, 1.0)
 # qps of density 3: eight steps per octave. Weights have a standard deviation of 2**3.
 _DENSITY = 3
-_QPS = range(8, 46, 2)
-SETTINGS = ((0.25, 1), (0.25, 5), (0.5, 1), (0.5, 5), (0.75, 5), (1.0, 1), (1.0, 5), (1.0, 10), (1.3, 10), (1.0, 0))
+_QPS = range(4, 44, 2)
+SETTINGS = (
+    (0.25, 1),
+    (0.25, 5),
+    (0.5, 1),
+    (0.5, 5),
+    (0.75, 5),
+    (1.0, 1),
+    (1.0, 5),
+    (1.0, 10),
+    (1.3, 10),
+    (1.6, 10),
+    (1.0, 0),
+)
 BEST = "best of them"
 
 Curve = npt.NDArray[np.float64]
@@ -88,23 +101,10 @@ def rows_of(source: str, weights: Any) -> list[dict[str, Any]]:
     return [*rows, {"source": source, "lambda_scale": BEST, "passes": None, "difference": best}]
 
 
-def table(rows: list[dict[str, Any]]) -> list[str]:
-    """Return the lines of the table, sources side by side."""
-    sources = list(dict.fromkeys(row["source"] for row in rows))
-    heads = [f"{source}, {rate:g} bit" for source in sources for rate in RATES]
-    lines = ["| lambda_scale, passes | " + " | ".join(heads) + " |", "|---|" + "---:|" * len(heads)]
-    by_setting: dict[str, list[str]] = {}
-    for row in rows:
-        setting = str(row["lambda_scale"]) + ("" if row["passes"] is None else f", {row['passes']}")
-        cells = [f"{100 * row['difference'][f'{rate:g}']:+.1f} %" for rate in RATES]
-        by_setting.setdefault(setting, []).extend(cells)
-    return lines + [f"| {setting} | " + " | ".join(cells) + " |" for setting, cells in by_setting.items()]
-
-
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", type=int, default=1024, help="rows and columns of the tensor")
+    parser.add_argument("--size", type=int, default=640, help="rows and columns of the tensor")
     parser.add_argument("--json", type=Path, help="write the figures here")
     arguments = parser.parse_args()
     rng = np.random.default_rng(0)
@@ -113,7 +113,7 @@ def main() -> None:
     rows = [row for name, source in sources.items() for row in rows_of(name, source.astype(np.float32))]
     if arguments.json:
         arguments.json.write_text(json.dumps({"size": arguments.size, "rows": rows}, indent=1) + "\n")
-    print("\n".join(table(rows)))
+    print("\n".join(rate_distortion_table(rows)))
 
 
 if __name__ == "__main__":

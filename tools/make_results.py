@@ -296,6 +296,74 @@ def quality_page() -> str:
     return "\n".join(lines) + "\n"
 
 
+def rate_distortion_page() -> str:
+    """docs/results/rate-distortion.md: what is saved without data."""
+    rows = load("rate-distortion")["rows"]
+    lines = [
+        "# Bits at equal weight error",
+        "",
+        "Written by `tools/make_results.py` from rate-distortion.json, which",
+        "`python benchmarks/rate_distortion.py --json docs/results/rate-distortion.json` makes. Against NNCodec's",
+        "dependent quantisation at the same mean squared error, at the bits per weight of netpress that stand in the",
+        "head. Negative numbers are bits saved. *0 passes*: NNCodec's own search with a rate. *Best of them*: at each",
+        "rate the best weight of the rate, with the step that fits it.",
+        "",
+        *from_benchmark("result_tables").rate_distortion_table(rows),
+    ]
+    if (RESULTS / "allocation.json").exists():
+        lines += [
+            "",
+            "# Bytes at equal divergence, without data",
+            "",
+            "From allocation.json, which `python benchmarks/allocation.py --json docs/results/allocation.json` makes.",
+            "Against NNCodec's best row of the [quality table](quality.md) at divergences from 0.01 to 0.1, geometric",
+            "mean, from lines fitted through the points of each row. Effort 8, batch norms folded.",
+            "",
+            *from_benchmark("result_tables").allocation_table(load("allocation")["tasks"]),
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def default_quality_page() -> str:
+    """docs/results/default-quality.md: what the default settings keep."""
+    lines = [
+        "# Quality of the default settings",
+        "",
+        "Written by `tools/make_results.py` from default-quality.json, which",
+        "`python benchmarks/default_quality.py --json docs/results/default-quality.json` makes: the metric of a",
+        "network before `netpress.encode(module)` without any options, and after decoding, on the same evaluation",
+        "samples. The difference has the standard error of resampling these in pairs.",
+        "",
+        *from_benchmark("result_tables").default_quality_table(load("default-quality")["tasks"]),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def language_models_page() -> str:
+    """docs/results/language-models.md: transformers, whole and block by block."""
+    tables, results = from_benchmark("result_tables"), load("language-models")
+    lines = [
+        "# Transformers",
+        "",
+        "Written by `tools/make_results.py` from language-models.json, which",
+        "`python benchmarks/language_models.py` makes. Bytes are interpolated between the points of a row, on",
+        "logarithms; against the least of NNCodec's rows.",
+        "",
+        *tables.language_models_table(results["models"]),
+    ]
+    if "memory" in results:
+        memory = results["memory"]
+        lines += [
+            "",
+            f"Peak memory that is added while a decoder of {memory['model_bytes'] / 2**20:,.0f} MiB in one file, with",
+            f"random weights and blocks of {memory['block_bytes'] / 2**20:,.0f} MiB, is calibrated, quantised and",
+            "written:",
+            "",
+            *tables.memory_table(memory),
+        ]
+    return "\n".join(lines) + "\n"
+
+
 def speed_lines() -> list[str]:
     """The table of benchmarks/speed.py."""
     table = from_benchmark("speed").table(load("speed"))
@@ -318,6 +386,13 @@ def main() -> None:
         pages[RESULTS / "chain.md"] = chain_page()
     if (RESULTS / "quality.json").exists():
         pages[RESULTS / "quality.md"] = quality_page()
+    for name, page in (
+        ("rate-distortion", rate_distortion_page),
+        ("default-quality", default_quality_page),
+        ("language-models", language_models_page),
+    ):
+        if (RESULTS / f"{name}.json").exists():
+            pages[RESULTS / f"{name}.md"] = page()
     for path, content in pages.items():
         if "--check" in sys.argv[1:]:
             if path.read_text(encoding="utf-8") != content:
