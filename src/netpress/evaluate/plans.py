@@ -66,11 +66,11 @@ class Plan:
 
 
 _LARGE = 2_000_000
-_QUICK_LARGE = ("netpress*", "NNCodec DQ + opt_qp", "int*", "safetensors*")
+_QUICK_LARGE = ("netpress*", "NNCodec DQ + opt_qp", "int8", "int4")
 
 FULL = Plan()
 QUICK = Plan(
-    tools=(*_QUICK_LARGE, "NNCodec DQ + opt_qp*", "coder"),
+    tools=("netpress*", "NNCodec DQ + opt_qp*", "int*", "safetensors*", "coder"),
     points=3,
     approaches=1,
     tries=2,
