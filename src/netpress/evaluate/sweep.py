@@ -35,6 +35,7 @@ _LARGE = 1_000_000
 _LOGITS_SPAN = (0.006, 0.12)
 # Else: shares of the divergence at which the loss is that of the transparent point.
 _BELOW, _ABOVE = 1 / 4, 5.0
+_MOST = 0.5
 _FARTHEST = 12
 _FAR = 1.5
 _SPAN_TRIES = 5
@@ -256,21 +257,26 @@ class _Sweep:
 
     def _found_span(self, tool: Tool) -> tuple[float, float]:
         """Divergences about the one at which a tool's loss is the tolerance."""
-        qp = tool.start
+        qp, good, bad = tool.start, None, None
         for _ in range(_SPAN_TRIES):
             point = self._measure(tool, qp)
-            if point.error is not None or 0.5 <= self._noise(point) <= 2:
-                break
-            following = self._clamped(qp, -math.log2(self._noise(point)))
+            if point.error is not None:
+                return _LOGITS_SPAN
+            if self._noise(point) <= 1:
+                good = qp if good is None else max(good, qp)
+            else:
+                bad = qp if bad is None else min(bad, qp)
+            if good is None or bad is None:
+                following = self._clamped(qp, -math.log2(self._noise(point)))
+            else:
+                following = (good + bad) // 2
             if following in self.points[tool.name]:
                 break
             qp = following
-        points = self.points.get(tool.name)
-        if not points:
-            return _LOGITS_SPAN
-        nearest = min(points.values(), key=lambda point: abs(math.log(self._noise(point))))
-        middle = self._distance(nearest) / min(max(self._noise(nearest), 1 / 4), 4)
-        return middle * _BELOW, middle * _ABOVE
+        points = self.points[tool.name]
+        sides = [math.log(self._distance(points[side])) for side in (good, bad) if side is not None]
+        middle = math.exp(sum(sides) / len(sides))
+        return middle * _BELOW, min(middle * _ABOVE, _MOST)
 
     def _transparent(self, tool: Tool, tries: int) -> None:
         """Find the coarsest parameter within the tolerance, with so many more measurements."""
