@@ -85,3 +85,23 @@ def test_int4() -> None:
     assert levels["w"].tolist() == [[7, -2, 3], [0, 0, 0]]
     assert np.allclose(rounded["w"], [[0.7, -0.2, 0.3], [0, 0, 0]])
     assert size == 3 + 2 * 4
+
+
+def test_tools_that_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    """zstd pays for integers of few values; nothing of it is offered without its package."""
+    pytest.importorskip("torch")
+    pytest.importorskip("zstandard")
+    from netpress.evaluate import tools
+
+    state = {"w": laplace(40_000, 2).reshape(200, 200).astype(np.float32), "b": np.ones(200, np.float32)}
+    made = {tool.name: tool.make(0) for tool in tools.roundings(state)}
+    assert list(made) == ["int8", "int8 + zstd", "int4", "int4 + zstd", "safetensors + zstd"]
+    assert made["int8"].size == 40_000 + 2 * 800
+    assert made["int4"].size == 20_000 + 2 * 800
+    assert made["int4 + zstd"].size < made["int8 + zstd"].size < made["int8"].size
+    for bits in (8, 4):
+        first, second = (made[f"int{bits}{end}"].state["w"] for end in ("", " + zstd"))
+        assert np.array_equal(first, second)
+    assert made["safetensors + zstd"].state is state
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    assert [tool.name for tool in tools.roundings(state)] == ["int8", "int4"]

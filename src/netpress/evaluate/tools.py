@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -62,12 +63,15 @@ class Tool:
 def roundings(state: State) -> list[Tool]:
     """Return int8 and int4 with a step for each output channel, as they are and after zstd, and the floats after zstd.
 
+    What needs zstd is left out where the package zstandard is not installed.
+
     Args:
         state: tensors of the float network by name.
     """
+    has_zstd = importlib.util.find_spec("zstandard") is not None
     tools = []
     for bits in (8, 4):
-        for packed in (False, True):
+        for packed in (False, True) if has_zstd else (False,):
             name = f"int{bits} + zstd" if packed else f"int{bits}"
             make = _rounding(state, bits, packed=packed)
             tools.append(Tool(name=name, make=make, words="per channel", options={"bits": bits, "zstd": packed}))
@@ -84,7 +88,9 @@ def roundings(state: State) -> list[Tool]:
             decode_seconds=time.perf_counter() - middle,
         )
 
-    return [*tools, Tool(name="safetensors + zstd", make=floats, words=f"zstd {_ZSTD_LEVEL}")]
+    if has_zstd:
+        tools.append(Tool(name="safetensors + zstd", make=floats, words=f"zstd {_ZSTD_LEVEL}"))
+    return tools
 
 
 def _rounding(state: State, bits: int, *, packed: bool) -> Callable[[int], Made]:
