@@ -19,8 +19,8 @@ pytest.importorskip("sklearn")
 import netpress  # noqa: E402
 from netpress import InvalidConfig, Task, evaluate  # noqa: E402
 from netpress.evaluate.judge import Judge  # noqa: E402
-from netpress.evaluate.nncodec import Peer  # noqa: E402
-from netpress.evaluate.plans import Plan  # noqa: E402
+from netpress.evaluate.nncodec import Peer, PeerFailed, peer_command  # noqa: E402
+from netpress.evaluate.plans import FULL, QUICK, SAMPLES, Plan, starting_order  # noqa: E402
 from netpress.evaluate.results import Measurement, TaskResults  # noqa: E402
 from netpress.evaluate.store import Store  # noqa: E402
 from netpress.evaluate.suite import Job, evaluate_all, evaluate_in_processes, run_job  # noqa: E402
@@ -196,6 +196,47 @@ def test_a_peer_that_cannot_be_started(digits: Task, tmp_path: Path) -> None:
     with Store(tmp_path / "results.db") as store, Peer([str(tmp_path / "absent")]) as peer:
         found = sweep(digits, store, plan=plan, peer=peer)
     assert "cannot be started" in found.measurements[0].error
+
+
+def test_a_peer_that_hangs_or_babbles() -> None:
+    """It is ended; the next request starts it anew."""
+    with (
+        Peer([sys.executable, "-c", "import time; time.sleep(600)"], timeout=0.2) as peer,
+        pytest.raises(PeerFailed, match=r"took longer than 0\.2 seconds"),
+    ):
+        peer.request(verb="hello")
+    with Peer([sys.executable, "-c", "print('hello there')"]) as peer:
+        for _ in range(2):
+            with pytest.raises(PeerFailed, match="crashed: hello there"):
+                peer.request(verb="hello")
+
+
+def test_command_of_the_peer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NETPRESS_PEER", "/opt/peer/bin/python")
+    assert peer_command(None)[:2] == ["/opt/peer/bin/python", "-I"]
+    assert Path(peer_command(None)[2]).name == "nncodec_script.py"
+    assert peer_command("'/my tools/run' --now") == ["/my tools/run", "--now"]
+    monkeypatch.delenv("NETPRESS_PEER")
+    assert peer_command(None) is None
+
+
+def test_the_script_for_nncodec_answers_errors() -> None:
+    """In an environment without NNCodec, it says so for each request."""
+    with Peer(peer_command(sys.executable)) as peer:
+        for _ in range(2):
+            with pytest.raises(PeerFailed, match=r"the peer failed: PackageNotFoundError.*nncodec"):
+                peer.request(verb="hello")
+
+
+def test_plans_know_the_tasks() -> None:
+    installed = evaluate.tasks()
+    assert set(SAMPLES) <= set(installed)
+    order = starting_order(installed)
+    assert sorted(order) == installed
+    assert order[0] == "sentence-minilm"
+    assert QUICK.for_size(1000) is QUICK
+    assert QUICK.for_size(10**7).points < QUICK.points
+    assert (QUICK.samples("pensieve"), FULL.samples("pensieve"), FULL.samples("mine")) == (40, None, None)
 
 
 def test_a_metric_that_becomes_nan(digits: Task, tmp_path: Path) -> None:
