@@ -160,3 +160,26 @@ def test_streams_of_recipes(tmp_path: Path) -> None:
         result = netpress.Recipe(stages, netpress.EncodeConfig(effort=8)).run(network, task)
         theirs = decoded_by_peer(result.data, tmp_path)
         assert_same(coded_tensors(result.data), theirs)
+
+
+@pytest.mark.parametrize("options", [{"qp": -20}, {"qp": -30, "opt_qp": True, "nonweight_qp": -50}])
+def test_nncodec_of_the_evaluation(options: dict[str, Any]) -> None:
+    """The process that netpress evaluate talks to makes the bytes and the floats of the reference preset."""
+    pytest.importorskip("torch")
+    from netpress.evaluate.nncodec import Peer, peer_command
+
+    names = ("conv.weight", "conv.bias", "pruned.weight", "norm.running_var")
+    state = {name: SMALL[name] for name in names}
+    ours = netpress.encode(state, netpress.EncodeConfig.reference(**options))
+    rest = {"mean": np.zeros(24, np.float32)}
+    command = peer_command(PEER)
+    assert command is not None
+    with Peer(command) as nncodec:
+        assert nncodec.version() == "2.1.3"
+        made = nncodec.make(state, rest, use_dq=True, **options)
+    assert made.size == len(ours)
+    assert made.encode_seconds > 0
+    expected = {**netpress.decode(ours), **rest}
+    assert made.state.keys() == expected.keys()
+    for name, value in expected.items():
+        assert made.state[name].tobytes() == value.tobytes(), name

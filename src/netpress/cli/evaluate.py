@@ -260,9 +260,10 @@ def _print(found: TaskResults) -> None:
         return
     unit = f" {summary.unit}" if summary.unit else ""
     float_metric = f"{summary.metric} {display_number(summary.float_metric)}{unit}"
-    bounds = " to ".join(map(display_number, summary.float_interval))
-    original = human_bytes(summary.original_bytes)
-    print_line(f"{summary.name}: {float_metric} ({bounds}; {counted(summary.samples, 'sample')}), {original}")
+    low, high = summary.float_interval
+    bounds = f"{display_number(low)} to {display_number(high)}; " if low < high else ""
+    samples, original = counted(summary.samples, "sample"), human_bytes(summary.original_bytes)
+    print_line(f"{summary.name}: {float_metric} ({bounds}{samples}), {original}")
     print_table(_table(found))
     ours, theirs = (list(curves_of(found.measurements, word).values()) for word in ("netpress", "NNCodec"))
     compared = compare(ours, theirs)
