@@ -55,8 +55,9 @@ class Plan:
         if parameters <= _LARGE:
             return self
         fewer = dataclasses.replace(self, points=max(2, self.points - 2), tries=min(self.tries, 2))
-        if self.is_quick and self.tools == QUICK.tools:
-            fewer = dataclasses.replace(fewer, tools=_QUICK_LARGE)
+        if self.is_quick:
+            tools = _QUICK_LARGE if self.tools == QUICK.tools else self.tools
+            fewer = dataclasses.replace(fewer, tools=tools, tries=0)
         return fewer
 
     def samples(self, task: str) -> int | None:
