@@ -71,6 +71,7 @@ STATED = [
     Stated("superres-vdsr", 37.558, 0.02, heavy=True),
     Stated("superres-vdsr", 33.719, 0.02, options={"scale": 3}),
     Stated("superres-vdsr", 31.244, 0.02, options={"scale": 4}),
+    Stated("swin-cifar10", 47.55, 2.5, limit=16, heavy=True),  # trained on the spot
     Stated("vgg-cifar10", 63.85, 2.5, limit=16, heavy=True),  # trained on the spot
     Stated("vit-cifar10", 64.00, 0.1, limit=16),
 ]
