@@ -49,6 +49,8 @@ STATED = [
     Stated("fsdd-cnn", 98, 2, limit=16, heavy=True),  # trained on the spot, and nothing was stated
     Stated("image-autoencoder", 28.347, 0.02, slow=False),
     Stated("image-autoencoder-rate", 0.3991, 0.0004, slow=False),
+    Stated("image-autoencoder-small", 25.51, 0.5, heavy=True),  # trained on the spot
+    Stated("image-autoencoder-small-rate", 0.343, 0.05, heavy=True),
     Stated("imagenet-darknet", 65.38, 0.1, options={"all_images": True}, limit=16),
     Stated("imagenet-mobilenetv1", 83.13, 0.1, options={"all_images": True}, limit=16),
     Stated("inr-siren-kodim15", 29.426, 0.02, slow=False),
