@@ -84,19 +84,24 @@ QUICK = Plan(
 
 SAMPLES: dict[str, tuple[int | None, int | None]] = {
     "camvid-espnet": (3, 24),
+    "charlm-decoder": (64, None),
     "cifar10-resnet20": (200, 1000),
     "cifar10-resnet32": (150, 1000),
     "cifar10-resnet56": (100, 1000),
     "denoise-dncnn": (1, 6),
+    "denoise-nafnet": (2, 12),
     "detection-fastestdet": (12, None),
     "image-autoencoder": (4, None),
     "image-autoencoder-rate": (4, None),
+    "image-autoencoder-small": (4, None),
+    "image-autoencoder-small-rate": (4, None),
     "imagenet-darknet": (32, 300),
     "imagenet-mobilenetv1": (12, 200),
     "kws-ds-cnn": (100, 1000),
     "nerf-hotdog": (10, 100),
     "nerf-lego": (10, 100),
     "pensieve": (40, None),
+    "perceptual-mobilenet": (24, 120),
     "pointcloud-autoencoder": (64, None),
     "recsys-gmf": (1000, None),
     "recsys-mlp": (1000, None),
@@ -105,6 +110,8 @@ SAMPLES: dict[str, tuple[int | None, int | None]] = {
     "superres-imdn-x2": (2, None),
     "superres-imdn-x4": (3, None),
     "superres-vdsr": (1, None),
+    "swin-cifar10": (200, 1000),
+    "vgg-cifar10": (200, 1000),
     "vit-cifar10": (100, 500),
 }
 """Samples of a task in a quick run and in a full one; None for all. Tasks that are not here take all they have."""

@@ -43,20 +43,26 @@ USE_CASES = (
         model="NAFNet",
         rate="18 %",
         range=(0.18, 0.18),
-        tasks=("denoise-dncnn",),
+        tasks=("denoise-dncnn", "denoise-nafnet"),
     ),
     UseCase(
         name="learned quality metric",
         model="LPIPS, AlexNet backbone",
         rate="9 %",
         range=(0.09, 0.09),
+        tasks=("perceptual-mobilenet",),
     ),
     UseCase(
         name="image compression",
         model="autoencoder",
         rate="17 %",
         range=(0.17, 0.17),
-        tasks=("image-autoencoder", "image-autoencoder-rate"),
+        tasks=(
+            "image-autoencoder",
+            "image-autoencoder-rate",
+            "image-autoencoder-small",
+            "image-autoencoder-small-rate",
+        ),
     ),
     UseCase(
         name="scene representation",
@@ -83,6 +89,7 @@ USE_CASES = (
             "cifar10-resnet56",
             "imagenet-mobilenetv1",
             "imagenet-darknet",
+            "vgg-cifar10",
         ),
     ),
     UseCase(
@@ -90,7 +97,7 @@ USE_CASES = (
         model="Swin",
         rate="10-12 %",
         range=(0.10, 0.12),
-        tasks=("vit-cifar10",),
+        tasks=("vit-cifar10", "swin-cifar10"),
     ),
     UseCase(
         name="detection",
@@ -122,7 +129,7 @@ USE_CASES = (
         tasks=("pensieve",),
     ),
     UseCase(name="language", model="BERT", rate="15 %", range=(0.15, 0.15), tasks=("sentence-minilm",)),
-    UseCase(name="language model", tasks=("charlm-lstm",)),
+    UseCase(name="language model", tasks=("charlm-lstm", "charlm-decoder")),
 )
 """All fifteen rows, in the order of the report's table in the documentation.
 
