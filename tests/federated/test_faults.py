@@ -195,6 +195,38 @@ def test_damaged_streams_behind_a_good_checksum() -> None:
     assert all(np.isfinite(value).all() for value in server.model.values())
 
 
+@pytest.mark.parametrize("value", [1e4, 1e12, 1e20, 3e38, -3e38])
+@pytest.mark.parametrize("name", ["fc.weight", "bn.running_var", "bn.running_mean", "half", "count"])
+def test_enormous_values_do_not_crash_a_round(name: str, value: float) -> None:
+    model = {**first_model(), "half": np.ones((4, 4), np.float16), "count": np.zeros(4, np.int64)}
+    model["bn.running_var"] *= np.float32(0)
+    server, good, bad = Server(model), Client("good"), Client("bad", EXACT)
+    for _ in range(3):
+        start = good.receive(server.broadcast("good"))
+        start["fc.bias"] += 1
+        assert server.collect(good.send(start, samples=1), "good") is None
+        start = bad.receive(server.broadcast("bad"))
+        with np.errstate(over="ignore"):
+            kind = start[name].dtype
+            hostile = (
+                np.clip(value, -6e4, 6e4)
+                if kind == np.float16
+                else np.clip(value, -9e18, 9e18)
+                if kind == np.int64
+                else value
+            )
+            start[name][...] = np.asarray(hostile).astype(kind)
+        try:
+            upload = bad.send(start, samples=1e9)
+        except NetpressError:
+            continue  # an honest client notices by itself
+        server.collect(upload, "bad")
+        server.aggregate()
+    assert all(np.isfinite(v.astype(np.float64)).all() for v in server.model.values())
+    good.receive(server.broadcast("good"))
+    assert_same(good.model, server.model)
+
+
 def test_server_restarted_between_rounds(tmp_path: Path) -> None:
     task, server, clients = start(config=FederatedConfig(temporal=True))
     play(task, server, clients)

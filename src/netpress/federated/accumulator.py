@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from netpress.errors import BaseMismatch
-from netpress.federated.layout import Layout, is_integer
+from netpress.federated.layout import Layout, in_range, is_integer
 from netpress.federated.storage import read_state, write_state
 
 __all__ = ["Accumulator"]
@@ -60,7 +60,8 @@ class Accumulator:
         for name, residual in self._residuals.items():
             if name not in start or start[name].shape != residual.shape:
                 raise BaseMismatch(f"tensor {name!r} has a residual of shape {residual.shape}, which the model has not")
-            start[name] = np.asarray(start[name] + residual).astype(start[name].dtype)
+            dtype = start[name].dtype
+            start[name] = in_range(np.asarray(start[name].astype(np.float32) + residual), dtype).astype(dtype)
         return start
 
     def sent(self, due: Mapping[str, Array], decoded: Mapping[str, Array]) -> None:

@@ -18,6 +18,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
@@ -25,13 +26,14 @@ from netpress.errors import InvalidModel
 from netpress.formats import open_source
 from netpress.formats.source import SUPPORTED_DTYPES
 
-__all__ = ["Group", "GroupKind", "Layout", "Model", "is_integer", "read_arrays"]
+__all__ = ["Group", "GroupKind", "Layout", "Model", "in_range", "is_integer", "read_arrays"]
 
 Array = npt.NDArray[Any]
 Model = dict[str, Array]
 
 _MOST_JOINED = 1 << 20
 _EPSILON = 1e-5
+_MOST_RELATIVE = np.float32(1e6)
 _MEANS, _VARIANCES = ("running_mean", "moving_mean"), ("running_var", "moving_variance")
 
 
@@ -149,7 +151,7 @@ class Layout:
                 value = np.asarray(old[name].astype(kind) + changes[name])
                 if name.endswith(_VARIANCES):
                     value = np.maximum(value, np.minimum(old[name].astype(kind), 0))
-                result[name] = value.astype(dtype)
+                result[name] = (value if is_integer(dtype) else in_range(value, dtype)).astype(dtype)
         return result
 
     def pack(self, changes: Mapping[str, Array], held: Mapping[str, Array]) -> Model:
@@ -182,7 +184,8 @@ class Layout:
                 elif group.kind is GroupKind.INTEGERS:
                     changes[name] = part.astype(np.int64)
                 else:
-                    changes[name] = np.asarray(part * self._scale(group.kind, name, held), np.float32)
+                    with np.errstate(over="ignore"):
+                        changes[name] = np.asarray(part * self._scale(group.kind, name, held), np.float32)
         return changes
 
     def _part(self, kind: GroupKind, name: str, change: Array, held: Mapping[str, Array]) -> Array:
@@ -190,7 +193,12 @@ class Layout:
             return change.astype(np.int32)  # the lower word, as a number with a sign
         if kind is GroupKind.UPPER_WORDS:
             return np.asarray((change - change.astype(np.int32)) >> 32).astype(np.int32)
-        return np.asarray(change / self._scale(kind, name, held), np.float32)
+        with np.errstate(over="ignore"):
+            part = np.asarray(change / self._scale(kind, name, held), np.float32)
+        # A variance next to zero must not make a number that no step can code; what is left comes with the next update.
+        return (
+            part if kind in (GroupKind.WEIGHTS, GroupKind.VECTORS) else np.clip(part, -_MOST_RELATIVE, _MOST_RELATIVE)
+        )
 
     def _scale(self, kind: GroupKind, name: str, held: Mapping[str, Array]) -> Any:
         """What a change is measured in: float32, from the model that both ends hold."""
@@ -202,6 +210,12 @@ class Layout:
             return np.float32(1)
         spread = np.maximum(np.nan_to_num(variance.astype(np.float32)), np.float32(0)) + np.float32(_EPSILON)
         return np.sqrt(spread) if kind is GroupKind.MEANS else spread
+
+
+def in_range(value: Array, dtype: np.dtype[Any]) -> Array:
+    """Return float values that a type can hold: none becomes infinite."""
+    largest = np.float32(min(float(ml_dtypes.finfo(dtype).max), float(np.finfo(np.float32).max)))  # type: ignore[no-untyped-call]
+    return np.asarray(np.clip(value, -largest, largest))
 
 
 def _grouped(shapes: Mapping[str, tuple[int, ...]], dtypes: Mapping[str, np.dtype[Any]]) -> tuple[Group, ...]:

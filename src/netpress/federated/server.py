@@ -25,6 +25,8 @@ __all__ = ["RoundReport", "Server"]
 
 Array = npt.NDArray[Any]
 _FORMAT = "netpress federated server"
+_MOST_CHANGE = 1e15  # what is far from here can still be coded
+_MOST_INTEGER = 2.0**62
 _log = logging.getLogger("netpress.federated")
 
 
@@ -200,6 +202,9 @@ class Server:
         member = self._check(upload, client)
         state = UpdateState() if upload.is_fresh else member.state
         coded = decode_change(self.layout, upload.data, self._versions.held, state)
+        for name, change in coded.changes.items():
+            if not is_integer(change.dtype) and change.size and np.abs(change).max() > _MOST_CHANGE:
+                raise InvalidBitstream(f"the update changes tensor {name!r} by more than {_MOST_CHANGE:g}")
         self._taken[client] = _Taken(upload.number, upload.samples, coded.changes, coded.state)
         self._accounts.dropped.pop(client, None)
         return coded.changes
@@ -367,5 +372,7 @@ def _weighted_mean(taken: list[_Taken]) -> Model:
             mean[name] = first  # as it is, even beyond what a float can hold
             continue
         weighted = sum(upload.changes[name].astype(np.float64) * (upload.samples / total) for upload in taken)
-        mean[name] = np.asarray(np.rint(weighted) if is_integer(first.dtype) else weighted).astype(first.dtype)
+        if is_integer(first.dtype):
+            weighted = np.clip(np.rint(weighted), -_MOST_INTEGER, _MOST_INTEGER)
+        mean[name] = np.asarray(weighted).astype(first.dtype)
     return mean
