@@ -19,6 +19,7 @@ from netpress.federated.layout import Group, GroupKind, Layout, Model, is_intege
 from netpress.index import header_of, index_stream
 from netpress.limits import DecodeLimits
 from netpress.parameters import Parameter, ParameterKind
+from netpress.payload import SEARCH_OFF, CodedLevels, encode_payload
 from netpress.quantize.levels import quantize
 from netpress.quantize.step_size import qp_for_step, qp_range
 from netpress.quantize.tensor import QuantizedTensor
@@ -133,12 +134,12 @@ def _quantized(
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Trial:
-    """Levels of some groups at one step: share of the power that they leave out, and their entropy in bytes."""
+    """Levels of some groups at one step: share of the power that they leave out, and their bytes."""
 
     qp: int
     levels: dict[str, QuantizedTensor]
     left: float
-    size: float
+    size: int
 
 
 def _finest(
@@ -157,7 +158,7 @@ def _finest(
         used = _clipped(qp)
         levels = {name: _at_qp(name, value, used, config) for name, value in values.items()}
         left = sum(_power(values[name] - tensor.values(_DENSITY)) for name, tensor in levels.items()) / power
-        return _Trial(used, levels, left, sum(_entropy_bytes(tensor.levels) for tensor in levels.values()))
+        return _Trial(used, levels, left, sum(map(_coded_bytes, levels.values())))
 
     def is_enough(trial: _Trial) -> bool:
         return trial.left <= 1 - max(_MOST_CARRIED, least) or (trial.left <= 1 - least and trial.size > budget)
@@ -176,10 +177,23 @@ def _finest(
     return (fine if keeps_to_budget else coarser).levels
 
 
-def _entropy_bytes(levels: npt.NDArray[np.int32]) -> float:
-    """Return the zero-order entropy of levels, which is some per cent above what their coding takes."""
-    counts = np.unique(levels, return_counts=True)[1].astype(np.float64)
-    return float(-(counts * np.log2(counts / levels.size)).sum() / 8) if levels.size else 0.0
+def _coded_bytes(tensor: QuantizedTensor) -> int:
+    """Return the bytes of some levels, some per cent above what is sent: parameters are not searched here."""
+    levels = CodedLevels(tensor.levels, tensor.levels.shape, tensor.qp, (0, 0), None, None)
+    data, _ = encode_payload(
+        [levels],
+        qp_density=_DENSITY,
+        dependent=True,
+        unary_length=_UNARY_LENGTH_MINUS1 + 1,
+        scan_order=0,
+        second_edition=True,
+        first_edition_1_0=False,
+        has_parent=True,
+        skip_rows=False,
+        use_history=False,
+        search=SEARCH_OFF,
+    )
+    return len(data)
 
 
 def _power(value: Array) -> float:

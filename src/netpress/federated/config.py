@@ -53,9 +53,9 @@ class FederatedConfig:
         7
     """
 
-    size: float = 0.013
-    """Bytes that the weights of an update may take, relative to those of the plain model, 0..1. Counted is the entropy
-    of the levels; coding often takes half of that. More is finer and arrives earlier."""
+    size: float = 0.007
+    """Bytes that the weights of an update may take, relative to those of the plain model, 0..1. More is finer and
+    arrives earlier."""
     carried: float = 0.05
     """Share of the power of the changes of weights that are due which an update carries even if it gets larger then,
     0.01..0.9999."""
