@@ -32,6 +32,7 @@ from netpress import evaluate
 
 Model = dict[str, np.ndarray[Any, Any]]
 ALLOWED_LOSS = 0.5
+COARSEST_NONWEIGHT_QP = -26  # with a coarser one variances next to zero become zero, in both codecs
 
 
 def state_of(network: torch.nn.Module) -> Model:
@@ -68,6 +69,11 @@ def loaded(task: netpress.Task, model: Model) -> torch.nn.Module:
     return network.eval()
 
 
+def nonweight_qp(qp: int) -> int:
+    """Return the qp of biases and norms that goes with one of weights: a quarter of the step, within bounds."""
+    return min(qp - 8, COARSEST_NONWEIGHT_QP)
+
+
 def ours(models: list[Model], qp: int, calibrations: list[netpress.Calibration] | None) -> tuple[list[int], Model]:
     """Return the bytes of each update, and what the receiver holds in the end."""
     held, sizes = models[0], []
@@ -75,7 +81,7 @@ def ours(models: list[Model], qp: int, calibrations: list[netpress.Calibration] 
         given = None
         if calibrations is not None:
             given = netpress.quantize_model(model, calibrations[i], qp=qp, base=held, lambda_scale=1.0)
-        options = {"qp": qp, "nonweight_qp": qp - 8, "lambda_scale": 1.0, "effort": 9}
+        options = {"qp": qp, "nonweight_qp": nonweight_qp(qp), "effort": 9}
         data = netpress.encode(model, base=held, quantized=given, **options)
         held = netpress.decode(data, base=held)
         sizes.append(len(data))
@@ -87,7 +93,7 @@ def nncodec(models: list[Model], qps: list[int]) -> dict[str, tuple[list[int], M
     settings = {}
     for qp in qps:
         settings[f"nncodec qp {qp}"] = {"qp": qp}
-        settings[f"nncodec coarse qp {qp}"] = {"qp": qp, "nonweight_qp": qp - 8, "row_skipping": True}
+        settings[f"nncodec coarse qp {qp}"] = {"qp": qp, "nonweight_qp": nonweight_qp(qp), "row_skipping": True}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for i, model in enumerate(models):
@@ -115,7 +121,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=peer.SHARED / "corpus", help="folder laid out like the corpus")
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--rate", type=float, default=0.01)
-    parser.add_argument("--qps", type=int, nargs="*", default=[-26, -24, -22, -20, -18, -16])
+    parser.add_argument("--qps", type=int, nargs="*", default=[-22, -21, -20, -19, -18, -17, -16])
     parser.add_argument("--models", type=Path, help="folder for checkpoints")
     parser.add_argument("--json", type=Path, help="write the figures here")
     arguments = parser.parse_args()
