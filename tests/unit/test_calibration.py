@@ -415,6 +415,28 @@ class TestQuantizeModel:
         quantized = netpress.quantize_model(module, calibration, qp=-110)
         np.testing.assert_allclose(quantized["weight"].values(), module.weight.detach().numpy(), atol=1e-6)
 
+    def test_differences_to_a_base(self):
+        module, mixing = nn.Linear(24, 16), torch.randn(24, 24)
+        base = {name: value.numpy().copy() for name, value in module.state_dict().items()}
+        with torch.no_grad():
+            module.weight += 0.05 * torch.randn_like(module.weight)
+        x = torch.randn(400, 24) @ mixing
+        new = {name: value.numpy().copy() for name, value in module.state_dict().items()}
+        quantized = netpress.quantize_model(module, run(module, x), qp=-18, base=base)
+        data = netpress.encode(new, base=base, quantized=quantized, qp=-18)
+        decoded = netpress.decode(data, base=base)
+        plain = netpress.decode(netpress.encode(new, base=base, qp=-18, lambda_scale=0.0), base=base)
+
+        def error(state):
+            change = torch.from_numpy(state["weight"] - new["weight"])
+            return (x @ change.T).square().mean().item()
+
+        assert np.array_equal(decoded["weight"], base["weight"] + quantized["weight"].values())
+        assert error(decoded) < 0.8 * error(plain)
+        for other in ({"bias": base["bias"]}, {**base, "weight": np.zeros((2, 24), np.float32)}):
+            with pytest.raises(InvalidModel, match="has no difference"):
+                netpress.quantize_model(module, run(module, x), qp=-18, base=other)
+
     def test_what_does_not_fit(self):
         calibration = run(nn.Linear(6, 4), torch.randn(20, 6))
         with pytest.raises(InvalidModel, match="weight"):
