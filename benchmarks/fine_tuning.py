@@ -9,7 +9,9 @@ steps for what is no weight, which suits it better. TCA needs an update before, 
 
 Each way is swept over several steps. Compared is the smallest size whose accuracy is within half a point of the float
 network's after fine-tuning, and, where fine-tuning itself changes the accuracy little, the share of test images that
-are right or wrong as with the float network after fine-tuning (``same``). With ``--models FOLDER`` the checkpoints are kept there and used again.
+are right or wrong as with the float network after fine-tuning (``same``).
+
+With ``--models FOLDER`` the checkpoints are kept there and used again.
 """
 
 from __future__ import annotations
