@@ -17,6 +17,9 @@ from netpress.transforms.batch_norm import find_blocks
 
 __all__ = ["Outlet", "centred", "find_outlets", "output_shifts"]
 
+# Of moments in single precision, as a share of the mean square.
+_ROUNDING = np.float32(1e-5)
+
 Array = npt.NDArray[np.float32]
 
 
@@ -83,9 +86,13 @@ def centred(statistics: LayerStatistics) -> LayerStatistics:
     """Return the statistics with the moments about the mean: what errors cost if a vector takes up their mean."""
     _, inputs, block = statistics.moments.shape
     moments = statistics.moments.copy()
+    index = np.arange(inputs)
+    powers = moments[:, index, index % block]
     for start in range(0, inputs, block):
         part = statistics.mean[:, start : start + block]
         moments[:, start : start + block, : part.shape[1]] -= part[:, :, None] * part[:, None, :]
+    # What is left of inputs that hardly change is rounding.
+    moments[:, index, index % block] = np.maximum(moments[:, index, index % block], 0) + _ROUNDING * powers
     return dataclasses.replace(statistics, moments=moments)
 
 
