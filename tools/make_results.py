@@ -262,7 +262,8 @@ def quality_page() -> str:
         "rows. *Folded*: batch norms folded where the network has any, and vectors coded 14 qps finer than weights, as",
         "`netpress.compress` does it; this holds for the row without data too, while the other rows of netpress have",
         "vectors at qp -75. *Steps*: layers get steps by their sensitivity. *Rate*: the rate joins the trellis search.",
-        "Feedback, trellis, steps and rate are the defaults of `quantize_model`. Negative numbers are bytes saved.",
+        "*Everything*: also rows quantised jointly and corrections in biases and batch norms, as",
+        "`netpress.encode(calibration=...)` does it. Negative numbers are bytes saved.",
         "Rows that a table lacks were not measured.",
         "",
         f"NNCodec decoded {checked} of these streams, of both codecs, to the same floats as netpress.",
@@ -293,7 +294,23 @@ def quality_page() -> str:
             "",
             f"![divergence against bytes](quality-{name}.svg)",
         ]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *ablation_lines()]) + "\n"
+
+
+def ablation_lines() -> list[str]:
+    """What each ingredient of calibrated quantisation brings, if that was measured."""
+    if not (RESULTS / "ablation.json").exists():
+        return []
+    return [
+        "",
+        "## What each ingredient brings",
+        "",
+        "`python benchmarks/ablation.py --threads 1`: bytes at equal divergence of everything",
+        "(`netpress.encode(calibration=...)`, effort 8), and how many more are needed if one ingredient is left out.",
+        "Differences of two per cent and less are within the scatter of the points.",
+        "",
+        *from_benchmark("quality_tables").ablation_table(load("ablation")["tasks"]),
+    ]
 
 
 def rate_distortion_page() -> str:

@@ -74,3 +74,13 @@ def test_best_of_each_codec(tables: Any) -> None:
 def test_geometric_mean_of_changes_leaves_out_what_was_not_measured(tables: Any) -> None:
     assert tables.mean_change([-0.5, 1.0, math.nan]) == pytest.approx(0)
     assert math.isnan(tables.mean_change([math.nan]))
+
+
+def test_ablation(tables: Any) -> None:
+    rows = [
+        row("netpress", "everything", (4000, 0.01, 90.0), (1000, 0.1, 88.0)),
+        row("netpress", "nothing", (8000, 0.01, 90.0), (2000, 0.1, 88.0)),
+    ]
+    lines = tables.ablation_table({"a": {"rows": rows}, "b": {"rows": rows[:1]}})
+    assert "+100.0 % | +100.0 % | +100.0 % | - | - | - |" in lines[-1]
+    assert "bytes" in lines[-2]
