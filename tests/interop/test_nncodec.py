@@ -135,6 +135,15 @@ def test_calibrated_quantisation(tmp_path, use_dq):
         np.testing.assert_array_equal(theirs[name], tensor.values())
 
 
+def test_corrected_batch_norms(tmp_path):
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    module = torch.nn.Sequential(torch.nn.Conv2d(3, 16, 3), torch.nn.BatchNorm2d(16), torch.nn.Conv2d(16, 24, 1)).eval()
+    calibration = netpress.calibrate(module, [torch.randn(20, 3, 9, 9)], outputs="values")
+    stream = netpress.encode(module, calibration=calibration, qp=-18, fold_batch_norm=True)
+    assert_same(coded_tensors(stream), decoded_by_peer(stream, tmp_path))
+
+
 def test_streams_of_recipes(tmp_path: Path) -> None:
     """NNCodec reads what every stage makes to the same floats, but for decomposed weights."""
     torch = pytest.importorskip("torch")
