@@ -60,7 +60,8 @@ def calibrate(
         outputs: ``"logits"`` (classes in the last dimension, or in dimension 1 of an image) or ``"values"``. Tells what
             the divergence of two outputs is: that of Kullback and Leibler between the distributions, or half the
             squared difference.
-        sensitivities: also collect how much each layer and row matters, which needs a backward pass.
+        sensitivities: also collect how much each layer and row matters, and rows jointly; takes backward passes of
+            a few samples each.
         memory_bytes: for all moments together. Wide layers get moments of blocks of their inputs if need be.
         device: where to run, such as ``"cuda"``; the module returns to where it was. None: where it is.
         progress: called with samples done, 0 for the unknown total, and the word "calibration".
@@ -86,7 +87,9 @@ def calibrate(
     generator = torch.Generator().manual_seed(seed)
     parameters = {n: p for n, p in module.named_parameters() if p.is_floating_point()}
     weights = {n: p for n, p in parameters.items() if p.ndim > 1}
-    observer = Observer(weights, block_widths(weights, memory_bytes), generator)
+    # Sensitivities need the factors of the moments, too.
+    blocks = block_widths(weights, memory_bytes // 2 if sensitivities else memory_bytes)
+    observer = Observer(weights, blocks, generator)
     gradients = _Gradients(task, parameters, weights, outputs, generator) if sensitivities else None
     samples = 0
     try:
