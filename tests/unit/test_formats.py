@@ -449,3 +449,14 @@ def test_no_framework_is_imported(tmp_path: Path) -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_replaced_values_have_the_type_of_the_old_ones():
+    source = open_source({"w": np.zeros((2, 2), np.float16), "b": np.ones(2, np.float32)})
+    other = source.replaced({"w": np.full((2, 2), 1.5, np.float32)})
+    assert other.load("w").dtype == np.float16
+    assert other.load("w").tolist() == [[1.5, 1.5], [1.5, 1.5]]
+    assert other.load("b").tolist() == [1, 1]
+    assert source.load("w").tolist() == [[0, 0], [0, 0]]
+    with pytest.raises(KeyError):
+        source.replaced({"x": np.zeros(1)})
