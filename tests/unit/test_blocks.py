@@ -62,11 +62,16 @@ def dequantised(module, quantized):
     return state
 
 
+def whole_network(module, batches, qp):
+    """The same work as block by block, for all of the network at a time."""
+    calibration = netpress.calibrate(module, batches, measure=False)
+    return netpress.quantize_model(module, calibration, qp=qp, row_damping=None, allocation=1.0, lambda_scale=0.35)
+
+
 class TestQuantizeBlocks:
     def test_steps_are_those_of_the_whole_network(self):
         module, batches = Network(), tokens()
-        calibration = netpress.calibrate(module, batches, measure=False)
-        whole = netpress.quantize_model(module, calibration, qp=-16, row_damping=None)
+        whole = whole_network(module, batches, qp=-16)
         found = netpress.quantize_blocks(module, batches, qp=-16)
         assert set(found) == set(whole)
         assert {name: tensor.qp for name, tensor in found.items()} == {name: t.qp for name, t in whole.items()}
@@ -75,7 +80,7 @@ class TestQuantizeBlocks:
 
     def test_not_sequential_it_is_the_quantisation_of_the_whole_network(self):
         module, batches = Network(), tokens()
-        whole = netpress.quantize_model(module, netpress.calibrate(module, batches), qp=-6)
+        whole = whole_network(module, batches, qp=-6)
         found = netpress.quantize_blocks(module, batches, qp=-6, sensitivity_batches=None, sequential=False)
         assert set(found) == set(whole)
         for name, tensor in whole.items():
@@ -100,7 +105,7 @@ class TestQuantizeBlocks:
         moments = seen.layers["blocks.2.up.weight"]
         own = netpress.Calibration({"blocks.2.up.weight": moments}, 1)
         qp = found["blocks.2.up.weight"].qp
-        again = netpress.quantize_model(module, own, qp=qp)["blocks.2.up.weight"]
+        again = netpress.quantize_model(module.state_dict(), own, qp=qp)["blocks.2.up.weight"]
         assert np.array_equal(again.levels, found["blocks.2.up.weight"].levels)
 
     def test_the_module_is_left_as_it_was(self):

@@ -564,6 +564,18 @@ def normed(bias=False):
     return module
 
 
+def test_a_weight_without_gradients_is_seen_behind_transposed_inputs():
+    layer = nn.Linear(6, 4)
+    x = torch.randn(5, 7, 6)
+    seen = run(layer, x, sensitivities=False, forward=lambda m, b: m(b.transpose(0, 1))).layers
+    rows = x.reshape(-1, 6)
+    np.testing.assert_allclose(seen["weight"].moments[0], rows.T @ rows / len(rows), rtol=1e-4, atol=1e-5)
+    for parameter in layer.parameters():
+        parameter.requires_grad_(False)
+    again = run(layer, x, sensitivities=False, forward=lambda m, b: m(b.transpose(0, 1))).layers
+    np.testing.assert_allclose(again["weight"].moments, seen["weight"].moments, rtol=1e-4, atol=1e-5)
+
+
 class TestCorrections:
     @pytest.mark.parametrize("bias", [False, True])
     def test_the_function_stays(self, bias):

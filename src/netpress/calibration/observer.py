@@ -122,6 +122,12 @@ class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         elif weight.stride() == (outputs, 1) and tuple(weight.shape) == tuple(shape):
             self._add(name, ROWS, (0, inputs), linear_inputs(x, self._limit(inputs), self._generator))
 
+    def batched_product(self, x: Tensor, weight: Tensor) -> None:
+        """See products of several matrices with one weight: inputs in another order of memory are not made one matrix
+        where the weight needs no gradient."""
+        if weight.stride(0) == 0 or weight.shape[0] == 1:
+            self.product(x, weight[0])
+
     def convolution(
         self,
         x: Tensor,
@@ -208,6 +214,7 @@ def _rules() -> dict[Any, Rule]:
     return {
         aten.mm.default: lambda o, x, weight: o.product(x, weight),
         aten.addmm.default: lambda o, bias, x, weight, **_: o.product(x, weight),
+        aten.bmm.default: lambda o, x, weight: o.batched_product(x, weight),
         aten.linear.default: lambda o, x, weight, bias=None: o.product(x, weight.t()),
         aten.convolution.default: convolution,
         aten.embedding.default: lambda o, weight, indexes, *_, **__: o.lookup(weight, indexes),
