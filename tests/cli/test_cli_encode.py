@@ -99,6 +99,7 @@ def test_options_reach_the_encoder(run: Run, model: Path, monkeypatch: pytest.Mo
     config, options = seen.pop()
     assert config is None
     assert options.pop("base") is None
+    assert options.pop("calibration") is None
     assert options.pop("progress") is None
     assert options == {
         "qp": -30,
