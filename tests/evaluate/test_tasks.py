@@ -41,7 +41,7 @@ def quick() -> Any:
     def get(name: str) -> Task:
         if name not in loaded:
             stated = BY_NAME[name]
-            pytest.importorskip(stated.needs)
+            stated.require()
             loaded[name] = netpress.evaluate.load(name, CORPUS, limit=stated.limit)
         return loaded[name]
 
@@ -53,7 +53,7 @@ def quick() -> Any:
     [pytest.param(stated, id=stated.title, marks=[pytest.mark.slow] if stated.slow else []) for stated in STATED],
 )
 def test_float_metric(stated: Stated) -> None:
-    pytest.importorskip(stated.needs)
+    stated.require()
     task = netpress.evaluate.load(stated.task, CORPUS, **stated.options)
     assert task.model is not None
     assert task.scores(task.model()).value == pytest.approx(stated.value, abs=stated.tolerance)
