@@ -19,7 +19,6 @@ from netpress.config import EncodeConfig
 from netpress.errors import EvaluationFailed, InvalidConfig, NetpressError
 from netpress.files import atomic_writer
 from netpress.parallel import Progress
-from netpress.quantize.assign import automatic_qps
 from netpress.task import Scores, Task, scores_of
 
 __all__ = ["CompressionResult", "Trial", "compress"]
@@ -133,7 +132,7 @@ def compress(
     """Find the smallest stream whose metric is hardly worse than that of the float network.
 
     Every trial is coded, decoded and evaluated; nothing is returned that was not. With calibration data (no labels) the
-    weights of a torch module are quantised so that its outputs change least; otherwise by the spread of each tensor.
+    weights of a torch module are quantised so that its outputs change least; otherwise with steps by the size of each.
     The search goes from the first guess in strides to the other side of the promise and halves the gap; the trials that
     are left try the neighbours of what it found. 8 evaluations find the step, the default of 12 leaves some for that.
 
@@ -242,31 +241,12 @@ class _Coder:
         return any(isinstance(layer, kind) for layer in self.model.modules())
 
     def encode(self, qp: int) -> bytes:
-        """Return the stream at a qp: that of a weight of average sensitivity, or of spread 1."""
+        """Return the stream at a qp: that of a weight of average sensitivity, or size without data."""
         density = self.config.qp_density
         nonweight = nonweight_qp_beside(qp, density)
         if self.calibration is None:
-            return self._data_free(qp, nonweight)
+            return encode(self.model, self.config, qp=qp, nonweight_qp=nonweight, allocation="size")
         return encode(self.model, self.config, calibration=self.calibration, qp=qp, nonweight_qp=nonweight)
-
-    def _data_free(self, qp: int, nonweight: int) -> bytes:
-        """Steps in proportion to those that the encoder would choose by itself, which follow the spread of tensors."""
-        if not hasattr(self, "_automatic"):
-            from netpress.formats import open_source
-            from netpress.model import prepare_model
-
-            prepared = prepare_model(open_source(self.model), self.config)
-            found = automatic_qps(
-                prepared.parameters, qp_density=self.config.qp_density, dependent=self.config.use_dq, base_qp=0
-            )
-            names = {p.name: prepared.original_name(p.name) for p in prepared.parameters}
-            weights = {p.name for p in prepared.parameters if len(p.shape) > 1 and not p.is_integer}
-            self._automatic = {names[name]: own for name, own in found.items() if name in weights}
-        own = list(self._automatic.values())
-        shift = qp - round(sum(own) / len(own)) if own else 0
-        low, high = -(1 << (5 + self.config.qp_density)), (1 << (5 + self.config.qp_density)) - 1
-        qps = {name: min(max(value + shift, low), high) for name, value in self._automatic.items()}
-        return encode(self.model, self.config, qp=qp, nonweight_qp=nonweight, qp_per_tensor=qps)
 
     def decoded(self, data: bytes) -> Any:
         """Return the model of a stream, in the form of the one that was given."""
