@@ -109,6 +109,8 @@ def test_measured_densities_agree_with_the_closed_form_where_it_holds() -> None:
     inputs = [torch.randn(256, 16) for _ in range(8)]
     calibration = netpress.calibrate(module, inputs[:4], outputs="values", measure=False)
     found = measure_densities(module, calibration, inputs[4:], outputs="values")
+    one = measure_densities(module, calibration, inputs[4:5], outputs="values")
+    assert measure_densities(module, calibration, inputs[4:], outputs="values", memory_bytes=1) == one
     expected = layer_densities(module, calibration)
     ratio = (found["0.weight"] / found["1.weight"]) / (expected["0.weight"] / expected["1.weight"])
     assert 0.8 < ratio < 1.25

@@ -110,7 +110,9 @@ def calibrate(
     if not apart:
         return found
     with _at(module, device):
-        densities = measure_densities(module, found, apart, forward=forward, outputs=outputs, progress=progress)
+        densities = measure_densities(
+            module, found, apart, forward=forward, outputs=outputs, memory_bytes=memory_bytes, progress=progress
+        )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NetpressWarning)  # it was said before
         found = found.merge(collect.calibrate(module, apart, **options))
@@ -137,6 +139,7 @@ def measure_densities(
     *,
     forward: Callable[[Any, Batch], Any] | None = None,
     outputs: str = "logits",
+    memory_bytes: int = collect.DEFAULT_MEMORY_BYTES,
     progress: Progress | None = None,
 ) -> dict[str, float]:
     """Return what quantising each layer does to the outputs, per weight and squared step.
@@ -150,13 +153,14 @@ def measure_densities(
         calibration: with sensitivities, from other samples than these.
         batches: inputs that the calibration has not seen. Some are left out where there are many layers.
         forward, outputs: as for :func:`netpress.calibrate`.
+        memory_bytes: for the outputs of the float network; fewer batches are used where they take more.
         progress: called with layers done, their number, and the name of the weight.
 
     Returns:
         By name of the weight; without layers on which nothing depends. The unit is the same for all, and arbitrary.
     """
     names = [name for name, value in layer_densities(module, calibration).items() if value > 0]
-    judge = _Judge(module, _few(batches, len(names)), forward, outputs)
+    judge = _Judge(module, _few(batches, len(names)), forward, outputs, memory_bytes)
     levels = judge.quantized(calibration)
     found: dict[str, float] = {}
     for done, name in enumerate(names):
@@ -226,15 +230,22 @@ def _length(batch: Batch) -> int:
 class _Judge:
     """The divergence of the network with other weights."""
 
-    def __init__(self, module: Any, batches: Sequence[Batch], forward: Any, outputs: str) -> None:
+    def __init__(self, module: Any, batches: Sequence[Batch], forward: Any, outputs: str, memory_bytes: int) -> None:
         import torch
 
         self.task = Task(name="calibration", forward=forward)
         self.module = copy.deepcopy(module).eval()
-        self.batches, self.kind = batches, outputs
+        self.batches: list[Batch] = []
+        self.wanted: list[Any] = []
+        self.kind = outputs
         self.parameters = named_weights(self.module)
         with torch.inference_mode():
-            self.wanted = [self.task.output(self.module, batch) for batch in batches]
+            for batch in batches:
+                self.wanted.append(self.task.output(self.module, batch))
+                self.batches.append(batch)
+                # Outputs over a large vocabulary are larger than the network.
+                if sum(output.numel() * output.element_size() for output in self.wanted) > memory_bytes:
+                    break
 
     def divergence(self, weights: Mapping[str, Any]) -> float:
         """Return the divergence with some weights replaced, which are put back: see :data:`_TARGETS`."""
