@@ -63,8 +63,9 @@ class FederatedConfig:
     """The same for biases, norms and all other float vectors, which are few."""
     statistics_step: float = 0.125
     """Step of running means in deviations of their channel, and of running variances relative to them, 1e-4..1."""
-    rate_weight: float = 1.0
-    """Weight of the rate in the quantiser, >= 0; see ``lambda_scale`` of :class:`netpress.EncodeConfig`."""
+    rate_weight: float = 3.0
+    """Weight of the rate in the quantiser, >= 0; see ``lambda_scale`` of :class:`netpress.EncodeConfig`. Small weights
+    let coarse steps overshoot, round after round."""
     effort: int = 7
     """1 (fastest) to 9 (smallest), as for :class:`netpress.EncodeConfig`."""
     temporal: bool = False
