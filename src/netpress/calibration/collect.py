@@ -47,28 +47,11 @@ def calibrate(
     progress: Progress | None = None,
     seed: int = 0,
 ) -> Calibration:
-    """Collect the statistics that calibrated quantisation needs, in one pass over unlabelled inputs.
-
-    Every use of a weight in a product, a convolution (of any dimension, with groups, stride, dilation; transposed) or a
-    look-up is seen, whatever layer it belongs to: linear and convolutional layers, attention, LSTM and GRU cells,
-    embeddings. Weights that are used otherwise are named in a warning.
+    """Collect the statistics of :func:`netpress.calibrate` in one pass, with sensitivities in closed form.
 
     Args:
-        module: the network; put into inference mode for the time, its parameters are not changed.
-        batches: inputs, as a task has them. Some hundred samples do.
-        forward: runs the network on a batch and returns its output tensor; None: calls it with the inputs of the batch.
-        outputs: ``"logits"`` (classes in the last dimension, or in dimension 1 of an image) or ``"values"``. Tells what
-            the divergence of two outputs is: that of Kullback and Leibler between the distributions, or half the
-            squared difference.
-        sensitivities: also collect how much each layer and row matters, and rows jointly; takes backward passes of
-            a few samples each.
-        memory_bytes: for all moments together. Wide layers get moments of blocks of their inputs if need be.
-        device: where to run, such as ``"cuda"``; the module returns to where it was. None: where it is.
         progress: called with samples done, 0 for the unknown total, and the word "calibration".
-        seed: of the random choices.
-
-    Returns:
-        The statistics, with numpy arrays only.
+        module, batches, forward, outputs, sensitivities, memory_bytes, device, seed: as there.
 
     Raises:
         InvalidModel: inputs of a layer are infinite or undefined; names the weight.
