@@ -26,14 +26,13 @@ from netpress.calibration.collect import (
     projected,
     row_sensitivity,
 )
-from netpress.calibration.quantizer import quantize_model
+from netpress.calibration.quantizer import qps_of_densities, quantize_model
 from netpress.calibration.residence import Residence
 from netpress.calibration.statistics import TABLE, Calibration, LayerStatistics
 from netpress.errors import InvalidConfig, InvalidModel
 from netpress.formats import open_source
 from netpress.parallel import Progress
 from netpress.quantize.feedback import factor
-from netpress.quantize.step_size import qp_for_step, qp_range, step_size
 from netpress.quantize.tensor import QuantizedTensor
 from netpress.task import Batch
 
@@ -137,7 +136,7 @@ def quantize_blocks(
         try:
             count = len(kept) if sensitivity_batches is None else min(sensitivity_batches, len(kept))
             sensitivities, densities = sweep.sensitivities(count)
-            qps = _qps(densities, sweep.sizes(), qp, qp_density)
+            qps = qps_of_densities(densities, sweep.sizes(), qp=qp, qp_density=qp_density)
             options = {"qp": qp, "qp_density": qp_density, "use_dq": use_dq, "lambda_scale": lambda_scale}
             maker = _Maker(
                 sweep.residence,
@@ -454,21 +453,3 @@ class _Maker:
     def result(self) -> dict[str, QuantizedTensor]:
         """Return the integers by every name that the weights have where the model is encoded from."""
         return {stored: tensor for name, tensor in self.done.items() for stored in self.residence.stored_names(name)}
-
-
-def _qps(densities: Mapping[str, float], sizes: Mapping[str, int], qp: int, qp_density: int) -> dict[str, int]:
-    """Return the qp of each weight: the square of the step is inverse to what an error of one weight does.
-
-    Source: docs/notes/calibrated-quantisation.md, steps.
-    """
-    low, high = qp_range(qp_density)
-    usable = {name: density for name, density in densities.items() if density > 0 and sizes[name]}
-    total = sum(sizes[name] for name in usable)
-    mean = sum(sizes[name] * math.log(density) for name, density in usable.items()) / max(total, 1)
-    qps = {}
-    for name, density in densities.items():
-        # Outputs that do not depend on a weight on these data: at most 8 times the average step.
-        ratio = (mean - math.log(density)) / 2 if density > 0 else math.inf
-        step = step_size(qp, qp_density) * math.exp(min(max(ratio, -math.log(64)), math.log(8)))
-        qps[name] = min(max(round(qp_for_step(step, qp_density)), low), high)
-    return qps

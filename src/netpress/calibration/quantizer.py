@@ -29,6 +29,7 @@ __all__ = [
     "CorrectedModel",
     "layer_densities",
     "nonweight_qp_beside",
+    "qps_of_densities",
     "quantize_corrected",
     "quantize_model",
 ]
@@ -372,18 +373,36 @@ def _scaled(name: str, layer: _Layer, factors: npt.NDArray[np.float32], options:
 
 
 def _layer_qps(layers: Mapping[str, _Layer], qp: int, qp_density: int, allocation: float) -> dict[str, int]:
-    """Return the qp of each layer: the square of the step is inverse to what an error of one weight does."""
-    low, high = qp_range(qp_density)
-    usable = {n: layer for n, layer in layers.items() if layer.density > 0 and layer.weights.size}
-    if any(layer.statistics.sensitivity is None for layer in layers.values()) or not usable:
+    """Return the qp of each layer."""
+    if any(layer.statistics.sensitivity is None for layer in layers.values()):
         return dict.fromkeys(layers, qp)
-    sizes = sum(layer.weights.size for layer in usable.values())
-    mean = sum(layer.weights.size * math.log(layer.density) for layer in usable.values()) / sizes
+    densities = {name: layer.density for name, layer in layers.items()}
+    sizes = {name: layer.weights.size for name, layer in layers.items()}
+    return qps_of_densities(densities, sizes, qp=qp, qp_density=qp_density, allocation=allocation)
+
+
+def qps_of_densities(
+    densities: Mapping[str, float], sizes: Mapping[str, int], *, qp: int, qp_density: int, allocation: float = 1.0
+) -> dict[str, int]:
+    """Return the qp of each weight: the square of the step is inverse to what an error of one of its values does.
+
+    Args:
+        densities: name -> divergence per squared error of one value, at least 0.
+        sizes: name -> number of values.
+        qp: that of the mean of the logarithms of the steps, over all values.
+        qp_density: 0..7.
+        allocation: share of the differences of the logarithms that is made; 0 gives all the same step.
+    """
+    low, high = qp_range(qp_density)
+    usable = {name: math.log(density) for name, density in densities.items() if density > 0 and sizes[name]}
+    if not usable or not allocation:
+        return dict.fromkeys(densities, min(max(qp, low), high))
+    mean = sum(sizes[name] * value for name, value in usable.items()) / sum(sizes[name] for name in usable)
     qps = {}
-    for name, layer in layers.items():
-        # Outputs that do not depend on a layer on these data: at most 8 times the average step.
-        ratio = mean - math.log(layer.density) if layer.density > 0 else math.inf
-        exponent = min(max(allocation * ratio / 2, -math.log(64)), math.log(8)) if allocation else 0.0
+    for name, density in densities.items():
+        # Outputs that do not depend on a weight on these data: at most 8 times the average step.
+        ratio = mean - math.log(density) if density > 0 else math.inf
+        exponent = min(max(allocation * ratio / 2, -math.log(64)), math.log(8))
         step = step_size(qp, qp_density) * math.exp(exponent)
         qps[name] = min(max(round(qp_for_step(step, qp_density)), low), high)
     return qps
