@@ -22,9 +22,9 @@ _OF_THE_QUANTISER = frozenset({"use_dq", "lambda_scale", "allocation", "row_damp
 
 
 class NetpressTools:
-    """netpress on one network: batch norms folded, vectors finer than weights.
+    """netpress on one network, as :func:`netpress.compress` encodes it: batch norms folded, vectors finer than weights.
 
-    Without data all weights have the same step; with data all is as :func:`netpress.compress` does it.
+    Without data steps follow from the sizes of the weights, with data from their sensitivities.
 
     Args:
         module: the float network.
@@ -68,6 +68,7 @@ class NetpressTools:
         if self.has_norms:
             parts["no batch-norm folding"] = {"fold_batch_norm": False}
         if self._calibrate is None:
+            parts["the same step for all weights"] = {"allocation": "equal"}
             return [self._tool(name, -22, self._data_free, "ablation", **off) for name, off in parts.items()]
         parts["no steps by sensitivity"] = {"allocation": 0.0}
         parts["rows on their own"] = {"row_damping": None}
@@ -107,7 +108,7 @@ class NetpressTools:
         return {**shared, **off}
 
     def _data_free(self, qp: int, **off: Any) -> bytes:
-        return netpress.encode(self.module, **self._options(qp, **off))
+        return netpress.encode(self.module, **self._options(qp, **{"allocation": "size", **off}))
 
     def _calibrated(self, qp: int, feedback: bool = True, corrections: bool = True, **off: Any) -> bytes:
         chosen = {name: value for name, value in off.items() if name in _OF_THE_QUANTISER}
