@@ -63,9 +63,9 @@ PLANS = {
     "autoencoder": Plan("image-autoencoder", (0.7, 0.5, 0.3), 2, (3e-4, 3e-5), qps=(-36, -32, -28, -24, -20, -16)),
     "mobilenetv1": Plan(
         "imagenet-mobilenetv1",
-        (0.8, 0.65),
-        4,
-        (3e-4, 1e-5),
+        (0.9, 0.8),
+        3,
+        (3e-5, 1e-6),  # with 256 images to train on, larger ones unlearn
         batch_norm="frozen",
         distillation=1.0,
         qps=(-38, -35, -32, -28, -24, -20),

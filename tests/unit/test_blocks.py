@@ -65,7 +65,7 @@ def dequantised(module, quantized):
 def whole_network(module, batches, qp):
     """The same work as block by block, for all of the network at a time."""
     calibration = netpress.calibrate(module, batches, measure=False)
-    return netpress.quantize_model(module, calibration, qp=qp, row_damping=None, allocation=1.0, lambda_scale=0.35)
+    return netpress.quantize_model(module, calibration, qp=qp, row_damping=None)
 
 
 class TestQuantizeBlocks:
@@ -243,8 +243,8 @@ class TestTransformers:
         return BertModel(BertConfig(vocab_size=40, max_position_embeddings=32, **sizes)).eval()
 
     def check(self, module, batches, outputs, forward, tmp_path):
-        calibration = netpress.calibrate(module, batches, outputs=outputs, forward=forward)
-        whole = netpress.quantize_model(module, calibration, qp=-20)
+        calibration = netpress.calibrate(module, batches, outputs=outputs, forward=forward, measure=False)
+        whole = netpress.quantize_model(module, calibration, qp=-20, row_damping=None)
         found = netpress.quantize_blocks(module, batches, qp=-20, outputs=outputs)
         assert set(found) == set(whole)
         assert {name: tensor.qp for name, tensor in found.items()} == {name: t.qp for name, t in whole.items()}

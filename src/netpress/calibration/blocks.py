@@ -26,7 +26,7 @@ from netpress.calibration.collect import (
     projected,
     row_sensitivity,
 )
-from netpress.calibration.quantizer import qps_of_densities, quantize_model
+from netpress.calibration.quantizer import ALLOCATION, LAMBDA_SCALE, qps_of_densities, quantize_model
 from netpress.calibration.residence import Residence
 from netpress.calibration.statistics import TABLE, Calibration, LayerStatistics
 from netpress.errors import InvalidConfig, InvalidModel
@@ -58,7 +58,8 @@ def quantize_blocks(
     sequential: bool = True,
     qp_density: int = 2,
     use_dq: bool = True,
-    lambda_scale: float = 0.35,
+    lambda_scale: float = LAMBDA_SCALE,
+    allocation: float = ALLOCATION,
     damping: float = 0.01,
     folder: str | os.PathLike[str] | None = None,
     memory_bytes: int = DEFAULT_MEMORY_BYTES,
@@ -88,7 +89,7 @@ def quantize_blocks(
             None: all; 0: all weights get the same step.
         sequential: quantise each block on what the quantised blocks before it pass on, which is what it will see; else
             on what the float blocks do.
-        qp_density, use_dq, lambda_scale, damping: as for :func:`netpress.quantize_model`.
+        qp_density, use_dq, lambda_scale, allocation, damping: as for :func:`netpress.quantize_model`.
         folder: an existing directory; the integers are kept in files there, ``.npy``, instead of in memory.
         memory_bytes: for the moments of a block. Wide layers get moments of blocks of their inputs if need be.
         device: where blocks are put and run, such as ``"cuda"``. None: where the module is, the processor if its
@@ -136,7 +137,7 @@ def quantize_blocks(
         try:
             count = len(kept) if sensitivity_batches is None else min(sensitivity_batches, len(kept))
             sensitivities, densities = sweep.sensitivities(count)
-            qps = qps_of_densities(densities, sweep.sizes(), qp=qp, qp_density=qp_density)
+            qps = qps_of_densities(densities, sweep.sizes(), qp=qp, qp_density=qp_density, allocation=allocation)
             options = {"qp": qp, "qp_density": qp_density, "use_dq": use_dq, "lambda_scale": lambda_scale}
             maker = _Maker(
                 sweep.residence,
