@@ -66,6 +66,7 @@ STATED = [
     Stated("nerf-hotdog", 63, 8, options={"limit": 100}, heavy=True),  # stated: above 55
     Stated("nerf-lego", 63, 8, options={"limit": 100}, heavy=True),
     Stated("pensieve", 0.9000, 0.0005, slow=False),
+    Stated("pensieve-rounds", 2.26, 0.05, heavy=True),  # learned on the spot
     Stated("perceptual-mobilenet", 1.0, 1e-9, limit=16),
     Stated("pointcloud-autoencoder", 0.6364, 0.0005, slow=False),
     Stated("pointcloud-pointnet", 100, 0, slow=False, limit=16),

@@ -9,10 +9,11 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("PIL")
 pytest.importorskip("platformdirs")
 
-from netpress.evaluate.networks import charlm_decoder, swin_cifar10  # noqa: E402
+from netpress.evaluate.networks import charlm_decoder, pensieve_rounds, swin_cifar10  # noqa: E402
 from netpress.evaluate.networks.autoencoder_small import SmallImageAutoencoder  # noqa: E402
 from netpress.evaluate.networks.distortions import GRADES, KINDS, distorted  # noqa: E402
 from netpress.evaluate.networks.nafnet import NAFNet  # noqa: E402
+from netpress.evaluate.networks.pensieve import CHUNKS, Actor, play  # noqa: E402
 from netpress.evaluate.networks.perceptual import PerceptualDistance  # noqa: E402
 
 
@@ -99,3 +100,40 @@ def test_small_autoencoder_has_the_size_of_the_core_experiment() -> None:
     network = SmallImageAutoencoder()
     assert sum(parameter.numel() for parameter in network.parameters()) == pytest.approx(76_000, rel=0.02)
     assert network.encode(torch.zeros(1, 3, 32, 48)).shape == (1, 17, 4, 6)
+
+
+def test_updates_add_up() -> None:
+    """The layers with all updates give what the sum of the weights gives, and the updates alone are the state."""
+    torch.manual_seed(0)
+    first, *updates = (Actor().state_dict() for _ in range(4))
+    actor = Actor()
+    actor.load_state_dict({name: sum(part[name] for part in (first, *updates)) for name in first})
+    rounds = pensieve_rounds.Rounds(first, updates)
+    states = torch.rand(5, 6, 8)
+    with torch.no_grad():
+        assert torch.allclose(rounds(states), actor(states), atol=1e-5)
+    assert sum(value.numel() for value in rounds.state_dict().values()) == 3 * sum(v.numel() for v in first.values())
+
+
+def test_a_policy_learns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that asks for too much learns to ask for less; the same twice."""
+    for name, value in {"_ITERATIONS": 6, "_TRACES": 2, "_PLAYS": 8, "_LEARNING_RATE": 0.01}.items():
+        monkeypatch.setattr(pensieve_rounds, name, value)
+    sizes = np.outer([300, 750, 1200, 1850, 2850, 4300], np.full(CHUNKS + 1, 4000 / 8)).astype(np.int64)
+
+    def slow_link(seed: int) -> tuple[np.ndarray, np.ndarray]:
+        return np.arange(300.0), np.full(300, 0.9 + 0.01 * (seed % 7))
+
+    torch.manual_seed(0)
+    actor = Actor().eval()
+    with torch.no_grad():
+        actor.fc_out.bias += torch.arange(6) / 2
+    first = {name: value.clone() for name, value in actor.state_dict().items()}
+    before = play(actor, [slow_link(3)], sizes)[0].item()
+    (update,) = pensieve_rounds.learn(actor, sizes, slow_link, rounds=1)
+    assert play(actor, [slow_link(3)], sizes)[0].item() > before + 1
+    again = Actor().eval()
+    again.load_state_dict(first)
+    (same,) = pensieve_rounds.learn(again, sizes, slow_link, rounds=1)
+    assert all(torch.equal(same[name], value) for name, value in update.items())
+    assert all(torch.allclose(first[name] + value, actor.state_dict()[name]) for name, value in update.items())

@@ -84,9 +84,7 @@ def test_a_measurement_can_be_repeated(results: TaskResults, digits: Task) -> No
     """The options of a point lead to its bytes and its metric."""
     point = next(m for m in results.measurements if m.tool == "netpress" and m.group == "sweep")
     qp = point.options["qp"]
-    stream = netpress.encode(
-        digits.model(), qp=qp, effort=point.options["effort"], fold_batch_norm=True, nonweight_qp=max(qp - 14, -75)
-    )
+    stream = netpress.encode(digits.model(), **point.options, fold_batch_norm=True, nonweight_qp=max(qp - 14, -75))
     assert len(stream) == point.size
     module = digits.model()
     module.load_state_dict({n: torch.from_numpy(v.copy()) for n, v in netpress.decode(stream).items()})
@@ -101,6 +99,40 @@ def test_curves_span_the_divergences(results: TaskResults) -> None:
         assert points[0][0] < 0.02
         assert points[-1][0] > 0.04
         assert points[0][1] > points[-1][1]
+
+
+def test_small_updates_of_a_network(tmp_path: Path) -> None:
+    """Where coarse parameters leave nothing of the weights, and that hardly changes outputs, finer ones are found."""
+    first, update = (0.3 * torch.randn(10, 32, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
+
+    class Updated(torch.nn.Linear):
+        def forward(self, x: Any) -> Any:
+            return x @ first.T + super().forward(x)
+
+    def model() -> Any:
+        module = Updated(32, 10, bias=False)
+        module.load_state_dict({"weight": 2e-3 * update})
+        return module
+
+    inputs = torch.randn(200, 32, generator=torch.Generator().manual_seed(2))
+    wanted = model()(inputs).detach()
+    task = Task(
+        name="updates",
+        model=model,
+        evaluation_batches=[inputs],
+        evaluate=lambda module: (module(inputs) - wanted).abs().mean(1).detach(),
+        direction="min",
+        outputs="logits",
+        description={"tolerance": "0.001"},
+    )
+    with Store(tmp_path / "results.db") as store:
+        found = sweep(task, store, plan=dataclasses.replace(OURS, points=3))
+    (point,) = [m for m in found.measurements if m.group == "transparent"]
+    without = model()
+    torch.nn.init.zeros_(without.weight)
+    nothing = evaluate.divergence(task, model(), without)
+    assert point.error is None
+    assert 0 < point.divergence < nothing.value < 0.01
 
 
 def test_transparent_points_are_within_the_tolerance(results: TaskResults) -> None:

@@ -18,6 +18,7 @@ __all__ = ["NetpressTools"]
 
 _NONWEIGHT_OFFSET = 14
 _FINEST_NONWEIGHT = -75
+_WITHOUT_DATA = {"allocation": "size"}
 _OF_THE_QUANTISER = frozenset({"use_dq", "lambda_scale", "allocation", "row_damping"})
 
 
@@ -93,7 +94,7 @@ class NetpressTools:
                 stream=stream,
             )
 
-        about = self._about if encode == self._calibrated else {}
+        about = self._about if encode == self._calibrated else _WITHOUT_DATA
         options = {"effort": self.effort, **about, **off}
         return Tool(name=name, make=make, start=start, options=options, group=group)
 
@@ -108,7 +109,7 @@ class NetpressTools:
         return {**shared, **off}
 
     def _data_free(self, qp: int, **off: Any) -> bytes:
-        return netpress.encode(self.module, **self._options(qp, **{"allocation": "size", **off}))
+        return netpress.encode(self.module, **self._options(qp, **{**_WITHOUT_DATA, **off}))
 
     def _calibrated(self, qp: int, feedback: bool = True, corrections: bool = True, **off: Any) -> bytes:
         chosen = {name: value for name, value in off.items() if name in _OF_THE_QUANTISER}

@@ -101,6 +101,7 @@ SAMPLES: dict[str, tuple[int | None, int | None]] = {
     "nerf-hotdog": (10, 100),
     "nerf-lego": (10, 100),
     "pensieve": (40, None),
+    "pensieve-rounds": (40, None),
     "perceptual-mobilenet": (24, 120),
     "pointcloud-autoencoder": (64, None),
     "recsys-gmf": (1000, None),

@@ -8,6 +8,7 @@ import itertools
 import logging
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -37,6 +38,12 @@ _LOGITS_SPAN = (0.006, 0.12)
 _BELOW, _ABOVE = 1 / 4, 5.0
 _MOST = 0.5
 _FARTHEST = 12
+# Weights of an update of a network are smaller than usual ones by more.
+_UPDATE = -12
+# Share of the divergence without any weights at which a finer parameter is looked for far away.
+_NOTHING_LEFT = 0.8
+# Root mean square of weights at which the tools' first parameters are good ones.
+_USUAL_WEIGHT = 0.05
 _FAR = 1.5
 _SPAN_TRIES = 5
 
@@ -81,7 +88,9 @@ class _Sweep:
         self.peer_version = _version(peer) if peer is not None and self.rivals else None
         self.key = self._run_key()
         self.span = _LOGITS_SPAN if task.outputs == "logits" and task.evaluation_batches is not None else None
-        self.shift = 0
+        self.shift = _shift_of_size(self.state)
+        self.is_update = self.shift < _UPDATE
+        self.most: float | None = None
         self.points: dict[str, dict[int, Measurement]] = {}
         self.transparent: dict[str, int] = {}
         self.streams: dict[tuple[str, int], bytes] = {}
@@ -215,13 +224,17 @@ class _Sweep:
             return
         if self.span is None:
             self.span = self._found_span(tool)
+        if self.most is None:
+            self.most = self._divergence_without_weights()
+            if self.most < 2 * self.span[1]:
+                self.span = (self.most / 2 * self.span[0] / self.span[1], self.most / 2)
         start = min(max(tool.start + self.shift, _FINEST), _COARSEST)
         if not self.points.get(tool.name) and self._measure(tool, start).error is not None:
             return
         for target in np.geomspace(self.span[1], self.span[0], self.plan.points):
             for attempt in range(_SPAN_TRIES):
                 nearest, octaves = self._nearest(tool, float(target))
-                qp = self._clamped(nearest, octaves)
+                qp = self._clamped(nearest, octaves if self._has_weights(tool, nearest) else -math.inf)
                 is_enough = attempt >= self.plan.approaches and abs(octaves) < _FAR
                 if qp in self.points[tool.name] or is_enough:
                     break
@@ -233,13 +246,13 @@ class _Sweep:
     def _nearest(self, tool: Tool, target: float) -> tuple[int, float]:
         """The measured parameter whose divergence is nearest to a target, and the octaves from it to the target."""
         octaves = {qp: math.log2(target / self._distance(point)) for qp, point in self.points[tool.name].items()}
-        nearest = min(octaves, key=lambda qp: abs(octaves[qp]))
+        nearest = min(octaves, key=lambda qp: (abs(octaves[qp]), qp))
         return nearest, octaves[nearest]
 
     @staticmethod
     def _clamped(qp: int, octaves: float) -> int:
         """A parameter at which the error has grown by some octaves; it doubles every two parameters or so."""
-        step = min(max(round(2 * octaves), -_FARTHEST), _FARTHEST)
+        step = round(min(max(2 * octaves, -_FARTHEST), _FARTHEST))
         return min(max(qp + step, _FINEST), _COARSEST)
 
     def _distance(self, point: Measurement) -> float:
@@ -257,7 +270,7 @@ class _Sweep:
 
     def _found_span(self, tool: Tool) -> tuple[float, float]:
         """Divergences about the one at which a tool's loss is the tolerance."""
-        qp, good, bad = tool.start, None, None
+        qp, good, bad = tool.start + self.shift, None, None
         for _ in range(_SPAN_TRIES):
             point = self._measure(tool, qp)
             if point.error is not None:
@@ -267,7 +280,9 @@ class _Sweep:
             else:
                 bad = qp if bad is None else min(bad, qp)
             if good is None or bad is None:
-                following = self._clamped(qp, -math.log2(self._noise(point)))
+                # Beyond the tolerance, to see its other side.
+                octaves = -math.log2(self._noise(point))
+                following = self._clamped(qp, octaves + (1 if octaves >= 0 else -1))
             else:
                 following = (good + bad) // 2
             if following in self.points[tool.name]:
@@ -277,6 +292,21 @@ class _Sweep:
         sides = [math.log(self._distance(points[side])) for side in (good, bad) if side is not None]
         middle = math.exp(sum(sides) / len(sides))
         return middle * _BELOW, min(middle * _ABOVE, _MOST)
+
+    def _divergence_without_weights(self) -> float:
+        """What no tool exceeds for long, for the small updates of a network; infinite if it cannot be known."""
+        if not self.is_update:
+            return math.inf
+        nothing = {name: np.zeros_like(value) if _is_weight(value) else value for name, value in self.state.items()}
+        try:
+            most = self.judge.judge(nothing).divergence
+        except Exception:  # evaluate is the user's; a network without weights may be too much for it
+            return math.inf
+        return most if most is not None and most > 0 else math.inf
+
+    def _has_weights(self, tool: Tool, qp: int) -> bool:
+        """Whether something is left of the weights at a measured parameter, as far as the divergence tells."""
+        return self._distance(self.points[tool.name][qp]) < _NOTHING_LEFT * (self.most or math.inf)
 
     def _transparent(self, tool: Tool, tries: int) -> None:
         """Find the coarsest parameter within the tolerance, with so many more measurements."""
@@ -349,6 +379,20 @@ def _version(peer: Peer) -> str:
         return peer.version()
     except PeerFailed:
         return "unknown: it does not run"
+
+
+def _is_weight(value: np.ndarray[Any, Any]) -> bool:
+    return value.dtype.kind == "f" and value.ndim > 1
+
+
+def _shift_of_size(state: State) -> int:
+    """What the size of the weights tells about where to begin, as a difference of quantisation parameters."""
+    weights = [value.astype(np.float64) for value in state.values() if _is_weight(value)]
+    squares = sum(float(np.square(value).sum()) for value in weights)
+    count = sum(value.size for value in weights)
+    if not 0 < squares < math.inf:
+        return 0
+    return min(max(round(4 * math.log2(math.sqrt(squares / count) / _USUAL_WEIGHT)), -40), 20)
 
 
 def _words(error: Exception) -> str:

@@ -126,7 +126,7 @@ USE_CASES = (
         model="Pensieve, five rounds of updates",
         rate="20 %",
         range=(0.20, 0.20),
-        tasks=("pensieve",),
+        tasks=("pensieve", "pensieve-rounds"),
     ),
     UseCase(name="language", model="BERT", rate="15 %", range=(0.15, 0.15), tasks=("sentence-minilm",)),
     UseCase(name="language model", tasks=("charlm-lstm", "charlm-decoder")),

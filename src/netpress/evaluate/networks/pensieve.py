@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +18,26 @@ from netpress import Scores, Task
 from netpress.evaluate.data import DataFolder, build, layers_of
 from netpress.evaluate.samples import Batches, Epochs, choose, inference
 
-__all__ = ["Actor", "pensieve"]
+__all__ = [
+    "CHUNKS",
+    "Actor",
+    "States",
+    "Trace",
+    "chunk_sizes",
+    "data_folder",
+    "pensieve",
+    "play",
+    "simulate",
+    "trained_actor",
+]
+
+Trace = tuple[np.ndarray, np.ndarray]
+"""Times in s and the bandwidths in Mbit/s up to them."""
 
 _NAME = "pensieve"
 _WEIGHTS, _FILE = "pensieve_actor.safetensors", "traces_sizes.npz"
 _RATES = np.array([300, 750, 1200, 1850, 2850, 4300])  # kbit/s
-_CHUNKS, _CHUNK_MS = 48, 4000.0
+CHUNKS, _CHUNK_MS = 48, 4000.0
 _FULL_BUFFER_MS, _PAUSE_MS, _DELAY_MS = 60_000.0, 500.0, 80.0
 _PAYLOAD = 0.95  # share of the bandwidth that is not headers
 _REBUFFER_PENALTY = 4.3  # for each second without video
@@ -35,25 +50,23 @@ def pensieve(data: Path, limit: int | None = None) -> Task:
 
     A sample is a recording. States to calibrate with come from bandwidths that are made up.
     """
-    contents = "chunk_sizes, int64 (6, 49), bytes; for each recording t_NAME, seconds, and bw_NAME, Mbit/s"
-    folder = DataFolder(_NAME, data, "pensieve", {_WEIGHTS: "weights", _FILE: contents})
-    arrays = folder.arrays(_FILE)
-    sizes = arrays["chunk_sizes"]
+    folder = data_folder(_NAME, data)
+    arrays, sizes = folder.arrays(_FILE), chunk_sizes(folder)
     names = sorted(name[2:] for name in arrays if name.startswith("t_"))
     traces = [(arrays["t_" + names[row]], arrays["bw_" + names[row]]) for row in choose(len(names), limit)]
 
     def model() -> nn.Module:
-        return build(Actor, folder.path / _WEIGHTS)
+        return trained_actor(folder)
 
-    made = _States(model, [_make_trace(seed) for seed in range(_MADE_TRACES)], sizes)
-    recorded = _States(model, traces, sizes)
+    made = States(model, [_make_trace(seed) for seed in range(_MADE_TRACES)], sizes)
+    recorded = States(model, traces, sizes)
     return Task(
         name=_NAME,
         model=model,
-        train_batches=lambda: Epochs(_MADE_TRACES * _CHUNKS, 32, lambda rows, _: made.get()[rows]),
-        calibration_batches=Batches(_MADE_TRACES * _CHUNKS, 128, lambda rows: made.get()[rows]),
-        evaluation_batches=Batches(len(traces) * _CHUNKS, 128, lambda rows: recorded.get()[rows]),
-        evaluate=lambda module: Scores(_play(module, traces, sizes)[0]),
+        train_batches=lambda: Epochs(_MADE_TRACES * CHUNKS, 32, lambda rows, _: made.get()[rows]),
+        calibration_batches=Batches(_MADE_TRACES * CHUNKS, 128, lambda rows: made.get()[rows]),
+        evaluation_batches=Batches(len(traces) * CHUNKS, 128, lambda rows: recorded.get()[rows]),
+        evaluate=lambda module: Scores(play(module, traces, sizes)[0]),
         metric="quality of experience per chunk",
         outputs="logits",
         description={
@@ -68,23 +81,40 @@ def pensieve(data: Path, limit: int | None = None) -> Task:
     )
 
 
+def data_folder(task: str, data: Path) -> DataFolder:
+    """Return the folder with the weights and the recordings."""
+    contents = "chunk_sizes, int64 (6, 49), bytes; for each recording t_NAME, seconds, and bw_NAME, Mbit/s"
+    return DataFolder(task, data, "pensieve", {_WEIGHTS: "weights", _FILE: contents})
+
+
+def trained_actor(folder: DataFolder) -> nn.Module:
+    """Return the policy of the folder's weights, in inference mode."""
+    return build(Actor, folder.path / _WEIGHTS)
+
+
+def chunk_sizes(folder: DataFolder) -> np.ndarray:
+    """Return the bytes of the chunks at each bit rate, (6, 49)."""
+    sizes: np.ndarray = folder.arrays(_FILE)["chunk_sizes"]
+    return sizes
+
+
 @dataclasses.dataclass
-class _States:
+class States:
     """The states that the float network meets on some bandwidths, found when they are asked for."""
 
-    model: object
-    traces: list[tuple[np.ndarray, np.ndarray]]
+    model: Callable[[], nn.Module]
+    traces: Sequence[Trace]
     sizes: np.ndarray
     found: Tensor | None = None
 
     def get(self) -> Tensor:
         """States (chunks, 6, 8)."""
         if self.found is None:
-            self.found = _play(self.model(), self.traces, self.sizes)[1]  # type: ignore[operator]
+            self.found = play(self.model(), self.traces, self.sizes)[1]
         return self.found
 
 
-def _make_trace(seed: int) -> tuple[np.ndarray, np.ndarray]:
+def _make_trace(seed: int) -> Trace:
     """Times in s and bandwidths in Mbit/s: a random walk of the logarithm between 0.2 and 6 Mbit/s."""
     steps = np.random.default_rng(seed).normal(0, 0.25, 300)
     logarithms = np.empty(len(steps))
@@ -130,37 +160,53 @@ class _Link:
             self._place, self._last = 1, 0.0
 
 
-def _play(
-    module: nn.Module, traces: list[tuple[np.ndarray, np.ndarray]], sizes: np.ndarray
-) -> tuple[np.ndarray, Tensor]:
+def play(module: nn.Module, traces: Sequence[Trace], sizes: np.ndarray) -> tuple[np.ndarray, Tensor]:
     """Play the video over all bandwidths at once; the network chooses for all of them together.
 
     Returns:
         The mean quality of chunks 2 to 48 of each trace, and the states after each chunk, (traces * 48, 6, 8).
+    """
+    with inference(module) as device:
+        rewards, states = simulate(lambda state: module(state.to(device)).argmax(1).cpu().numpy(), traces, sizes)
+    return rewards[:, 1:].mean(1), states.flatten(0, 1)
+
+
+def simulate(
+    choose_rates: Callable[[Tensor], np.ndarray], traces: Sequence[Trace], sizes: np.ndarray
+) -> tuple[np.ndarray, Tensor]:
+    """Play the video over all bandwidths at once.
+
+    Args:
+        choose_rates: places of the next bit rates, one for each trace, for states (traces, 6, 8); called after each
+            chunk.
+        traces: bandwidths.
+        sizes: bytes of the chunks at each rate, (6, 49).
+
+    Returns:
+        The quality of each chunk, (traces, 48), and the states after it, (traces, 48, 6, 8).
     """
     count = len(traces)
     links = [_Link(*trace) for trace in traces]
     state = np.zeros((count, 6, _HISTORY), np.float32)
     buffers, qualities = np.zeros(count), np.ones(count, np.int64)
     previous = qualities.copy()
-    rewards, states = np.zeros((count, _CHUNKS)), []
-    with inference(module) as device:
-        for chunk in range(_CHUNKS):
-            for row, link in enumerate(links):
-                size = float(sizes[qualities[row], chunk])
-                delay = link.download(size) + _DELAY_MS
-                stalled = max(delay - buffers[row], 0.0)
-                buffers[row] = _drain(link, max(float(buffers[row]) - delay, 0.0) + _CHUNK_MS)
-                rate, before = _RATES[qualities[row]], _RATES[previous[row]]
-                rewards[row, chunk] = rate / 1000 - _REBUFFER_PENALTY * stalled / 1000 - abs(rate - before) / 1000
-                state[row] = np.roll(state[row], -1, axis=1)
-                state[row, :4, -1] = (rate / _RATES[-1], buffers[row] / 1e4, size / delay / 1000, delay / 1e4)
-                state[row, 4, :6] = sizes[:, min(chunk + 1, _CHUNKS)] / 1e6
-                state[row, 5, -1] = (_CHUNKS - chunk - 1) / _CHUNKS
-            previous = qualities
-            states.append(torch.from_numpy(state.copy()))
-            qualities = module(states[-1].to(device)).argmax(1).cpu().numpy()
-    return rewards[:, 1:].mean(1), torch.stack(states, 1).flatten(0, 1)
+    rewards, states = np.zeros((count, CHUNKS)), []
+    for chunk in range(CHUNKS):
+        for row, link in enumerate(links):
+            size = float(sizes[qualities[row], chunk])
+            delay = link.download(size) + _DELAY_MS
+            stalled = max(delay - buffers[row], 0.0)
+            buffers[row] = _drain(link, max(float(buffers[row]) - delay, 0.0) + _CHUNK_MS)
+            rate, before = _RATES[qualities[row]], _RATES[previous[row]]
+            rewards[row, chunk] = rate / 1000 - _REBUFFER_PENALTY * stalled / 1000 - abs(rate - before) / 1000
+            state[row] = np.roll(state[row], -1, axis=1)
+            state[row, :4, -1] = (rate / _RATES[-1], buffers[row] / 1e4, size / delay / 1000, delay / 1e4)
+            state[row, 4, :6] = sizes[:, min(chunk + 1, CHUNKS)] / 1e6
+            state[row, 5, -1] = (CHUNKS - chunk - 1) / CHUNKS
+        previous = qualities
+        states.append(torch.from_numpy(state.copy()))
+        qualities = choose_rates(states[-1])
+    return rewards, torch.stack(states, 1)
 
 
 def _drain(link: _Link, buffered: float) -> float:
