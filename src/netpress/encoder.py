@@ -23,13 +23,16 @@ from netpress.parallel import Progress, ordered_map
 from netpress.parameters import Parameter, ParameterKind
 from netpress.quantize.allocation import nonweight_qps_beside, qps_by_size
 from netpress.quantize.assign import assign_qps, automatic_qps, bit_depth_qps, check_qps, mean_weight_size
-from netpress.quantize.step_size import qp_range
+from netpress.quantize.step_size import qp_for_step, qp_range
 from netpress.quantize.tensor import QuantizedTensor
 from netpress.record import Record
 from netpress.unit_coder import CodedUnit, UnitJob, UnitTensor, code_unit
 from netpress.updates.state import UpdateState
 
 __all__ = ["Encoder"]
+
+# Largest step of the difference of a variance, relative to the smallest of the new ones.
+_VARIANCE_SHARE = 1 / 8
 
 
 class Encoder:
@@ -259,6 +262,10 @@ class Encoder:
             )
             if config.allocation == "size":
                 qps.update(_by_size(parameters, config))
+        if spreads is not None:
+            for name, limit in self._qps_of_new_variances(spreads).items():
+                if (qp := qps.get(name)) is not None and name not in (config.qp_per_tensor or {}):
+                    qps[name] = min(qp, limit)
         fixed = {p.name: qp for p in parameters if (qp := qps[p.name]) is not None and not p.is_integer}
         check_qps(fixed, config.qp_density, config.base_qp)
         return qps
@@ -270,6 +277,26 @@ class Encoder:
         return automatic_qps(
             new.parameters, qp_density=config.qp_density, dependent=config.use_dq, base_qp=config.base_qp
         )
+
+    def _qps_of_new_variances(self, spreads: Any) -> dict[str, int]:
+        """Where the difference of a variance is coded coarsely, the new one can become negative."""
+        config = self.config
+        low, high = qp_range(config.qp_density, config.base_qp)
+        found = {}
+        for p in prepare_model(open_source(spreads), config).parameters:
+            if (
+                p.kind is ParameterKind.BN_VAR
+                and not p.is_integer
+                and (least := _smallest_above_0(p.value)) is not None
+            ):
+                qp = math.floor(qp_for_step(least * _VARIANCE_SHARE, config.qp_density))
+                found[p.name] = min(max(qp, low), high)
+        return found
+
+
+def _smallest_above_0(value: Any) -> float | None:
+    above = value[value > 0]
+    return max(float(above.min()), 1e-30) if above.size else None
 
 
 def _by_size(parameters: Sequence[Parameter], config: EncodeConfig) -> dict[str, int]:

@@ -278,3 +278,17 @@ def test_differences_that_are_given_quantised() -> None:
     np.testing.assert_array_equal(netpress.decode(data, base={"w": base})["w"], base + given["w"].values())
     with pytest.raises(netpress.InvalidModel, match="no difference"):
         netpress.encode({"w": new}, base={"v": base}, quantized=given)
+
+
+@pytest.mark.parametrize("options", [{"qp": -12}, {"qp": -20, "nonweight_qp": -8}, {"nonweight_qp": -8}])
+def test_variances_stay_above_zero(options: dict[str, Any]) -> None:
+    """Coarse steps for vectors do not make small variances negative, as a coarse difference would."""
+    generator = np.random.default_rng(0)
+    old = {"conv.weight": generator.normal(0, 0.1, (64, 32)), "bn.running_var": generator.uniform(0.01, 4, 64)}
+    new = {"conv.weight": old["conv.weight"] + 0.01, "bn.running_var": old["bn.running_var"] * 0.1}
+    old, new = ({name: value.astype(np.float32) for name, value in model.items()} for model in (old, new))
+    found = netpress.decode(netpress.encode(new, base=old, **options), base=old)
+    assert found["bn.running_var"].min() > 0.5 * new["bn.running_var"].min()
+    given = {"qp_per_tensor": {"bn.running_var": -2}}
+    coarse = netpress.decode(netpress.encode(new, base=old, **options, **given), base=old)
+    assert np.abs(coarse["bn.running_var"] - new["bn.running_var"]).max() > 0.1, "a qp that is given is kept"
