@@ -23,7 +23,6 @@ from quality_tables import EVERYTHING, ablation_table
 from torch import nn
 
 import netpress
-from netpress.calibration.quantizer import nonweight_qp_beside
 
 DEFAULT_TASKS = ("cifar10-resnet20", "kws-ds-cnn")
 FINE_VECTORS = -75
@@ -32,14 +31,15 @@ FINE_VECTORS = -75
 def rows(module: nn.Module, calibration: netpress.Calibration, closed_form: netpress.Calibration) -> list[Row]:
     """Return the row with everything and those that lack something; ``closed_form``: without measured layers."""
     has_norms = any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in module.modules())
-    folded = {"fold_batch_norm": has_norms}
+    # Steps of what is no weight go by allocation="size", as compress has them.
+    shared: dict[str, Any] = {"fold_batch_norm": has_norms, "allocation": "size"}
 
     def corrected(
         label: str, coder: dict[str, Any] | None = None, known: netpress.Calibration = calibration, **options: Any
     ) -> Row:
         def encode(qp: int, effort: int = 8) -> bytes:
             model = netpress.quantize_corrected(module, known, qp=qp, **options)
-            rest = {"nonweight_qp": nonweight_qp_beside(qp, 2), "effort": effort, **folded, **(coder or {})}
+            rest = {"effort": effort, **shared, **(coder or {})}
             use_dq = options.get("use_dq", True)
             return netpress.encode(model.source, quantized=model.quantized, qp=qp, use_dq=use_dq, **rest)
 
@@ -47,15 +47,11 @@ def rows(module: nn.Module, calibration: netpress.Calibration, closed_form: netp
 
     def uncorrected(qp: int, effort: int = 8) -> bytes:
         quantized = netpress.quantize_model(module, calibration, qp=qp)
-        return netpress.encode(
-            module, quantized=quantized, qp=qp, nonweight_qp=nonweight_qp_beside(qp, 2), effort=effort, **folded
-        )
+        return netpress.encode(module, quantized=quantized, qp=qp, effort=effort, **shared)
 
     def without_feedback(qp: int, effort: int = 8) -> bytes:
         qps = {name: tensor.qp for name, tensor in netpress.quantize_model(module, calibration, qp=qp).items()}
-        return netpress.encode(
-            module, qp=qp, qp_per_tensor=qps, nonweight_qp=nonweight_qp_beside(qp, 2), effort=effort, **folded
-        )
+        return netpress.encode(module, qp=qp, qp_per_tensor=qps, effort=effort, **shared)
 
     return [
         corrected(EVERYTHING),

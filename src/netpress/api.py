@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from netpress.calibration.quantizer import nonweight_qp_beside, quantize_corrected
+from netpress.calibration.quantizer import quantize_corrected
 from netpress.calibration.statistics import Calibration
 from netpress.config import EncodeConfig
 from netpress.decoder import Decoder
@@ -171,9 +171,8 @@ def _calibrated(
         passes=config.rate_passes,
         **rate,
     )
-    if config.nonweight_qp is None:
-        config = config.replace(nonweight_qp=nonweight_qp_beside(config.qp, config.qp_density))
-    return model.source, config, model.quantized
+    # Steps of what is no weight, and of weights that the calibration does not know.
+    return model.source, config.replace(allocation="size", optimize_qp=False), model.quantized
 
 
 def decode(

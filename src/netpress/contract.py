@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 
 from netpress.api import decode, encode
-from netpress.calibration.quantizer import nonweight_qp_beside
 from netpress.calibration.statistics import Calibration
 from netpress.config import EncodeConfig
 from netpress.errors import EvaluationFailed, InvalidConfig, NetpressError
@@ -242,11 +241,9 @@ class _Coder:
 
     def encode(self, qp: int) -> bytes:
         """Return the stream at a qp: that of a weight of average sensitivity, or size without data."""
-        density = self.config.qp_density
-        nonweight = nonweight_qp_beside(qp, density)
         if self.calibration is None:
-            return encode(self.model, self.config, qp=qp, nonweight_qp=nonweight, allocation="size")
-        return encode(self.model, self.config, calibration=self.calibration, qp=qp, nonweight_qp=nonweight)
+            return encode(self.model, self.config, qp=qp, allocation="size")
+        return encode(self.model, self.config, calibration=self.calibration, qp=qp)
 
     def decoded(self, data: bytes) -> Any:
         """Return the model of a stream, in the form of the one that was given."""

@@ -83,8 +83,7 @@ def test_measurements(results: TaskResults, digits: Task) -> None:
 def test_a_measurement_can_be_repeated(results: TaskResults, digits: Task) -> None:
     """The options of a point lead to its bytes and its metric."""
     point = next(m for m in results.measurements if m.tool == "netpress" and m.group == "sweep")
-    qp = point.options["qp"]
-    stream = netpress.encode(digits.model(), **point.options, fold_batch_norm=True, nonweight_qp=max(qp - 14, -75))
+    stream = netpress.encode(digits.model(), **point.options, fold_batch_norm=True)
     assert len(stream) == point.size
     module = digits.model()
     module.load_state_dict({n: torch.from_numpy(v.copy()) for n, v in netpress.decode(stream).items()})

@@ -650,6 +650,14 @@ class TestCorrections:
         expected = netpress.encode(corrected.source, quantized=corrected.quantized, qp=-20, nonweight_qp=-34)
         assert netpress.encode(module, calibration=calibration, qp=-20) == expected
 
+    def test_small_variances_keep_their_values(self):
+        """A batch norm that cannot be folded, with variances over many octaves."""
+        module = nn.Sequential(nn.ReLU(), nn.BatchNorm1d(12), nn.Linear(12, 12)).eval()
+        module[1].running_var.copy_(torch.logspace(-4, 0, 12))
+        calibration = run(module, torch.randn(64, 12))
+        found = netpress.decode(netpress.encode(module, calibration=calibration, qp=-16, fold_batch_norm=True))
+        np.testing.assert_allclose(found["1.running_var"], module[1].running_var.numpy(), rtol=0.05)
+
     @pytest.mark.parametrize(
         "options", [{}, {"qp": -20, "bit_depth": 4}, {"qp": -20, "base": {}}, {"qp": -20, "quantized": {}}]
     )

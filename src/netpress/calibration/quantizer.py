@@ -28,7 +28,6 @@ from netpress.quantize.tensor import QuantizedTensor
 __all__ = [
     "CorrectedModel",
     "layer_densities",
-    "nonweight_qp_beside",
     "qps_of_densities",
     "quantize_corrected",
     "quantize_model",
@@ -43,8 +42,6 @@ _SLOPE = 4 * (math.log(2) / 6) * 0.7
 _DATA_FREE_LAMBDA_SCALE = 0.25
 # A row matters at least this much of the mean: calibration data that never use it do not make it worthless.
 _LEAST_IMPORTANCE = 0.05
-_NONWEIGHT_OCTAVES = 3.5
-_FINEST_NONWEIGHT_QP = -75
 # Rows are multiplied by this power of the root of how much they matter, and at most by the factor.
 _ROW_EXPONENT = 0.5
 _LARGEST_FACTOR = 4.0
@@ -259,13 +256,6 @@ def _quantized(
         if options.progress is not None:
             options.progress(done, total, name)
     return result
-
-
-def nonweight_qp_beside(qp: int, qp_density: int) -> int:
-    """Return the qp of vectors beside weights of a qp: a step that is 3.5 octaves finer, as far as -75 at density 2."""
-    octave = 1 << qp_density
-    finest = round(_FINEST_NONWEIGHT_QP * octave / 4)
-    return max(qp - round(_NONWEIGHT_OCTAVES * octave), min(finest, qp), qp_range(qp_density)[0])
 
 
 def layer_densities(source: Any, calibration: Calibration) -> dict[str, float]:

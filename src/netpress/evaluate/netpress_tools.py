@@ -16,8 +16,7 @@ from netpress.evaluate.tools import Made, Tool
 
 __all__ = ["NetpressTools"]
 
-_NONWEIGHT_OFFSET = 14
-_FINEST_NONWEIGHT = -75
+_NONWEIGHT_OFFSET, _FINEST_NONWEIGHT = 14, -75
 _WITHOUT_DATA = {"allocation": "size"}
 _OF_THE_QUANTISER = frozenset({"use_dq", "lambda_scale", "allocation", "row_damping"})
 
@@ -100,16 +99,13 @@ class NetpressTools:
 
     def _options(self, qp: int, **off: Any) -> dict[str, Any]:
         """Settings of the encoder that all streams share."""
-        shared = {
-            "qp": qp,
-            "effort": self.effort,
-            "nonweight_qp": max(qp - _NONWEIGHT_OFFSET, _FINEST_NONWEIGHT),
-            "fold_batch_norm": self.has_norms,
-        }
+        shared = {"qp": qp, "effort": self.effort, **_WITHOUT_DATA, "fold_batch_norm": self.has_norms}
+        if off.get("allocation") == "equal":  # the steps of vectors stay
+            shared["nonweight_qp"] = max(qp - _NONWEIGHT_OFFSET, _FINEST_NONWEIGHT)
         return {**shared, **off}
 
     def _data_free(self, qp: int, **off: Any) -> bytes:
-        return netpress.encode(self.module, **self._options(qp, **{**_WITHOUT_DATA, **off}))
+        return netpress.encode(self.module, **self._options(qp, **off))
 
     def _calibrated(self, qp: int, feedback: bool = True, corrections: bool = True, **off: Any) -> bytes:
         chosen = {name: value for name, value in off.items() if name in _OF_THE_QUANTISER}

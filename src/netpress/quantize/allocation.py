@@ -59,11 +59,11 @@ def nonweight_qps_beside(
 ) -> dict[str, int]:
     """Return qps of everything that is no weight: steps 3.5 octaves finer than that of the weights.
 
-    Tensors without a negative value, such as variances, get finer ones still where their smallest values need them; see
+    Variances of batch norms, which span many octaves, get finer ones still where their smallest values need them; see
     :func:`~netpress.quantize.assign.automatic_qps`.
 
     Args:
-        parameters: the model; values that are no weights are loaded.
+        parameters: the model; variances are loaded.
         qp: that of the weights.
         qp_density: 0..7.
         dependent: whether the trellis will be used.
@@ -73,7 +73,7 @@ def nonweight_qps_beside(
         Name -> qp, codable.
 
     Raises:
-        InvalidModel: a tensor has infinite or undefined values.
+        InvalidModel: a variance is infinite or undefined.
     """
     low, high = qp_range(qp_density, base_qp)
     finer = min(max(qp - round(_FINER_OCTAVES * 2**qp_density), low), high)
@@ -82,10 +82,9 @@ def nonweight_qps_beside(
         if p.kind is ParameterKind.WEIGHT or p.is_integer:
             continue
         qps[p.name] = finer
-        value = p.value
-        if value.size and float(value.min()) >= 0:
+        if p.kind is ParameterKind.BN_VAR:
             own = automatic_qp(
-                value,
+                p.value,
                 p.kind,
                 mean_size=1.0,
                 qp_density=qp_density,
