@@ -117,7 +117,7 @@ def cifar10(data: Path, start: str) -> Problem:
         loss=cross_entropy,
         metric=lambda module: task.scores(module).value,
         split=lambda clients, seed: dirichlet(labels.numpy(), clients, seed),
-        steps=40,  # about an epoch of a client
+        steps=10,  # a quarter of an epoch of a client
         rate=0.02,
         model_qp=-20,
     )
@@ -302,7 +302,11 @@ def main() -> None:
     parser.add_argument("--rate", type=float, help="learning rate")
     parser.add_argument("--noise", type=float, default=0.3, help="of the recommender, in deviations of each tensor")
     parser.add_argument("--config", type=json.loads, default={}, help="fields of FederatedConfig, as JSON")
-    parser.add_argument("--json", type=Path, help="write the figures here, and plots beside it")
+    parser.add_argument(
+        "--json",
+        type=Path,
+        help="write the figures here, and plots beside it; seeds that were measured with the same settings are kept",
+    )
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     names = ["digits"] if arguments.quick else arguments.problem or ["cifar10", "recsys", "digits"]
@@ -318,7 +322,6 @@ def main() -> None:
         "machine": platform.machine(),
         "clients": arguments.clients,
         "rounds": arguments.rounds,
-        "config": arguments.config,
     }
     problems: dict[str, Any] = {}
     if arguments.json and arguments.json.exists():
@@ -328,7 +331,10 @@ def main() -> None:
         changes = {key: getattr(arguments, key) for key in ("steps", "rate") if getattr(arguments, key) is not None}
         problem = dataclasses.replace(problem, **changes)
         config = FederatedConfig.from_dict({"model_qp": problem.model_qp, **arguments.config})
-        rows: list[dict[str, Any]] = []
+        settings = {"steps": problem.steps, "rate": problem.rate, "config": config.to_dict()}
+        known = problems.get(name, {})
+        is_same = all(known.get(key) == value for key, value in settings.items())
+        rows = [row for row in known["rows"] if row["seed"] not in arguments.seeds] if is_same else []
         for seed in arguments.seeds:
             run = Run(problem, arguments.clients, arguments.rounds, seed)
             row = {"seed": seed, "metric_at_start": run.metric(run.start)}
@@ -336,7 +342,8 @@ def main() -> None:
             row["netpress"] = run.compressed(config)
             rows.append(row)
             print(describe(name, row), flush=True)
-            problems[name] = {"steps": problem.steps, "rate": problem.rate, "rows": rows, **summary(rows)}
+            rows.sort(key=lambda row: row["seed"])
+            problems[name] = {**settings, "rows": rows, **summary(rows)}
             if arguments.json:
                 arguments.json.write_text(json.dumps({"about": about, "problems": problems}, indent=1) + "\n")
                 plot(name, problems[name], arguments.json.with_name(f"{arguments.json.stem}-{name}.svg"))
