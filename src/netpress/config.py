@@ -64,8 +64,8 @@ class EncodeConfig:
     allocation: str = "equal"
     """``"equal"``: all weights get ``qp``. ``"size"``: the step of a weight is proportional to the square root of its
     number of values, with ``qp`` as the mean, and everything else is 3.5 octaves finer than ``qp``, variances as fine
-    as they need, unless ``nonweight_qp`` is given. Smaller at equal quality of the outputs; a qp then says less about any
-    one tensor."""
+    as they need, unless ``nonweight_qp`` is given. Smaller at equal quality of the outputs; a qp then says less about
+    any one tensor."""
     optimize_qp: bool = False
     """Coarser steps for large weights of little variance (data-free)."""
     base_qp: int = 0
