@@ -500,6 +500,49 @@ def _missed_row(task: dict[str, Any]) -> list[str]:
     ]
 
 
+def federated_page() -> str:
+    """docs/results/federated.md: traffic and quality of federated learning."""
+    content = load("federated")
+    around = content["about"]
+    titles = {
+        "cifar10": "ResNet-20, CIFAR-10",
+        "recsys": "recommender, MovieLens 1M",
+        "digits": "small network, digits",
+    }
+    rows, pictures = [], []
+    for name, problem in content["problems"].items():
+        pairs = [(row["float32"]["metric"], row["netpress"]["metric"]) for row in problem["rows"]]
+        rows.append(
+            [
+                titles[name],
+                str(problem["steps"]),
+                ", ".join(f"{plain:.2f} / {coded:.2f}" for plain, coded in pairs),
+                f"{problem['metric_change']:+.2f}",
+                f"{problem['traffic_share_percent']:.2f} %",
+                f"{problem['coding_share_of_training_percent']:.0f} %",
+            ]
+        )
+        pictures.append(f"![bytes of each round, {titles[name]}](federated-{name}.svg)")
+    lines = [
+        "# Federated learning",
+        "",
+        "Written by `tools/make_results.py` from federated.json, which",
+        "`python benchmarks/federated.py --data CORPUS --json docs/results/federated.json` makes:",
+        f"{around['clients']} clients with shares that are not alike, {around['rounds']} rounds, both directions and",
+        "the first model counted, against FedAvg with float32. The metric in per cent is that of what the server has",
+        "averaged after the last round: float32 / netpress for each seed. Coding is that of clients and server",
+        "together, in shares of the clients' training, which is short here.",
+        *table_lines(
+            "| problem | local steps | metric | mean change | traffic | coding |",
+            "lrrrrr",
+            rows,
+        ),
+        "",
+        *pictures,
+    ]
+    return "\n".join(lines) + "\n"
+
+
 def speed_lines() -> list[str]:
     """The table of benchmarks/speed.py."""
     table = from_benchmark("speed").table(load("speed"))
@@ -527,6 +570,7 @@ def main() -> None:
         ("default-quality", default_quality_page),
         ("language-models", language_models_page),
         ("evaluation", evaluation_page),
+        ("federated", federated_page),
     ):
         if (RESULTS / f"{name}.json").exists():
             pages[RESULTS / f"{name}.md"] = page()
