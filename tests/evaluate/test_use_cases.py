@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from netpress import InvalidConfig, Task, evaluate
-from netpress.evaluate.use_cases import USE_CASES, tolerance, use_case_of
+from netpress.evaluate.use_cases import USE_CASES, counted_loss, tolerance, use_case_of
 
 
 def test_every_task_stands_for_one_row() -> None:
@@ -50,3 +50,9 @@ def test_tolerance(name: str, unit: str, words: dict[str, str], expected: float)
     assert tolerance(Task(name="a"), -40.0) == pytest.approx(0.2)
     with pytest.raises(InvalidConfig, match="a number from 0, not 'much'"):
         tolerance(Task(name="a", description={"tolerance": "much"}), 40.0)
+
+
+def test_losses_that_count_both_ways() -> None:
+    one_way, both_ways = Task(name="a"), Task(name="a", description={"both ways": "why"})
+    assert (counted_loss(one_way, -0.3), counted_loss(one_way, 0.3)) == (-0.3, 0.3)
+    assert (counted_loss(both_ways, -0.3), counted_loss(both_ways, 0.3)) == (0.3, 0.3)

@@ -25,7 +25,7 @@ from netpress.evaluate.results import Measurement, TaskResults, TaskSummary
 from netpress.evaluate.store import Store, content_key
 from netpress.evaluate.tools import Tool, roundings
 from netpress.evaluate.transparency import coarsest_that_passes
-from netpress.evaluate.use_cases import UseCase, tolerance, use_case_of
+from netpress.evaluate.use_cases import UseCase, counted_loss, tolerance, use_case_of
 
 __all__ = ["Report", "sweep"]
 
@@ -263,7 +263,7 @@ class _Sweep:
 
     def _noise(self, point: Measurement) -> float:
         """The error of a network, as its loss tells, where 1 is that at the tolerance; at least 1/64."""
-        loss, limit = point.loss or 0.0, max(self.tolerance, 1e-12)
+        loss, limit = counted_loss(self.task, point.loss or 0.0), max(self.tolerance, 1e-12)
         if self.task.unit == "dB":  # errors add up where their logarithms do not
             loss, limit = (math.expm1(value * math.log(10) / 10) for value in (loss, limit))
         return max(loss / limit, 1 / 64)
@@ -316,7 +316,7 @@ class _Sweep:
 
         def passes(qp: int) -> bool:
             found = self._measure(tool, qp)
-            return found.error is None and found.loss is not None and found.loss <= self.tolerance
+            return found.loss is not None and counted_loss(self.task, found.loss) <= self.tolerance
 
         known = {qp: passes(qp) for qp in points}
         best = coarsest_that_passes(passes, known, finest=_FINEST, coarsest=_COARSEST, tries=tries)

@@ -11,6 +11,7 @@ import numpy as np
 
 import netpress
 from netpress import InvalidConfig, Scores, Task
+from netpress.evaluate.use_cases import counted_loss
 
 if TYPE_CHECKING:
     from torch import nn
@@ -84,7 +85,7 @@ def transparent_point(
         scores = task.scores(decoded_network(task, stream))
         loss = wanted - scores.value if task.direction == "max" else scores.value - wanted
         tried[qp] = (len(stream), loss)
-        return TransparentPoint(qp, stream, scores, loss, tried)
+        return TransparentPoint(qp, stream, scores, counted_loss(task, loss), tried)
 
     points = {finest: attempt(finest)}
     if points[finest].loss > tolerance:

@@ -8,7 +8,7 @@ import math
 from netpress import InvalidConfig, Task
 from netpress.evaluate.results import Interval
 
-__all__ = ["USE_CASES", "UseCase", "tolerance", "use_case_of"]
+__all__ = ["USE_CASES", "UseCase", "counted_loss", "tolerance", "use_case_of"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -174,3 +174,11 @@ def tolerance(task: Task, float_metric: float) -> float:
         if not 0 <= found < math.inf:
             raise InvalidConfig(f"task {task.name!r}: the tolerance is a number from 0, not {words!r}")
     return found
+
+
+def counted_loss(task: Task, loss: float) -> float:
+    """Return what counts of a loss: all of it, or its magnitude if the task's description has the text "both ways".
+
+    Some metrics get better where a network breaks, such as the rate of images that it codes.
+    """
+    return abs(loss) if "both ways" in task.description else loss
