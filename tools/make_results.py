@@ -12,6 +12,7 @@ import json
 import math
 import re
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -406,13 +407,16 @@ def evaluation_page() -> str:
         "",
         f"{around['date']}, netpress {around['netpress']} beside NNCodec {around['NNCodec']}, PyTorch "
         f"{around['PyTorch']}, Python {around['Python']},",
-        f"{around['cores']} cores ({around['processor']}); {content['hours']:.1f} hours.",
+        f"{around['cores']} cores ({around['processor']}).",
+        *textwrap.wrap(content["note"], 116),
         "",
         "*Transparent* is the smallest stream that loses no more than 0.5 points, 0.1 dB or 0.5 % of the metric while",
         "no larger one that was tried loses more; *loss* has the 95 % interval of the same samples in pairs. *Report*",
         "is the rate of the verification report for its own, larger network. *Equal divergence*: bytes of netpress for",
         "one of NNCodec's best (dependent quantisation with and without opt_qp, batch norms folded or as factors,",
         "vectors at qp -50), geometric mean over all divergences that both reach.",
+        "",
+        "![transparent points of all tasks](evaluation/all.svg)",
         *table_lines(
             "| use case | task | parameters | float metric | netpress, transparent | loss | NNCodec | report | equal "
             "divergence | of that without data |",
@@ -435,8 +439,6 @@ def evaluation_page() -> str:
             "lrrrrr",
             [_missed_row(task) for task in sorted(reported, key=_place) if task not in reached],
         ),
-        "",
-        "![transparent points of all tasks](evaluation/all.svg)",
         "",
         *[f"![size and quality of {path.stem}](evaluation/{path.name})" for path in _plots()],
     ]

@@ -1,20 +1,17 @@
 """Takes what docs/results shows of a full evaluation out of its store.
 
-Usage: python tools/take_evaluation.py STORE
+Usage: python tools/take_evaluation.py STORE [NOTE]
 
 Writes docs/results/evaluation.json, a plot of all tasks, and a plot for each use case; tools/make_results.py makes the
-page of them. The store is that of ``netpress evaluate --all`` with NNCodec beside it.
+page of them. The store is that of ``netpress evaluate --all`` with NNCodec beside it; the note says what else
+there is to know about the run.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import json
-import sqlite3
 import sys
-from contextlib import closing
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -66,22 +63,13 @@ def entry(found: Findings) -> dict[str, Any]:
     }
 
 
-def hours(path: str) -> float:
-    """Return the time from the first to the last measurement, less pauses of more than ten minutes."""
-    with closing(sqlite3.connect(path)) as database:
-        rows = database.execute("select date from measurements union all select date from runs order by date")
-        times = [datetime.fromisoformat(date) for (date,) in rows]
-    gaps = [(b - a).total_seconds() for a, b in itertools.pairwise(times)]
-    return sum(gap for gap in gaps if gap <= 600) / 3600
-
-
 def main() -> None:
     """Write the files."""
     with Store(sys.argv[1]) as store:
         tasks = [Findings(results) for results in store.results()]
     by_name = {found.summary.name: found for found in tasks}
     content = {
-        "hours": hours(sys.argv[1]),
+        "note": " ".join(sys.argv[2:]),
         "environment": dict(tasks[0].results.environment),
         "tasks": [entry(found) for found in tasks],
     }
