@@ -3,8 +3,8 @@
     python benchmarks/federated.py --data CORPUS [--problem NAME ...] [--quick] [--json federated.json]
 
 Four clients train on shares of the data that are not alike (Dirichlet split) for twenty rounds; the server averages.
-One arm sends float32 (FedAvg), the other what ``netpress.federated`` makes of it, with its default settings. Both arms
-see the same batches. Three problems:
+One arm sends float32 (FedAvg), the other what ``netpress.federated`` makes of it. Both arms see the same
+batches. Three problems:
 
 - ``cifar10``: ResNet-20 of the corpus whose classifier was drawn anew, 5000 images of CIFAR-10 split by class;
 - ``recsys``: the recommender of the corpus with noise on all weights, which the clients remove by learning the outputs
@@ -23,7 +23,7 @@ import dataclasses
 import json
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,7 @@ class Problem:
         metric: of the network, in per cent.
         split: rows of each client, for a number of clients and a seed.
         steps, rate: local steps of a round, and their learning rate in the first round; it falls to a tenth.
+        config: fields of FederatedConfig that are not its defaults.
     """
 
     network: Callable[[int], nn.Module]
@@ -64,7 +65,7 @@ class Problem:
     steps: int
     rate: float
     momentum: float = 0.9
-    model_qp: int | None = None
+    config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def dirichlet(labels: np.ndarray[Any, Any], clients: int, seed: int) -> list[np.ndarray[Any, Any]]:
@@ -119,7 +120,7 @@ def cifar10(data: Path, start: str) -> Problem:
         split=lambda clients, seed: dirichlet(labels.numpy(), clients, seed),
         steps=10,  # a quarter of an epoch of a client
         rate=0.02,
-        model_qp=-20,
+        config={"model_qp": -20},
     )
 
 
@@ -156,7 +157,7 @@ def recsys(data: Path, noise: float) -> Problem:
         split=split,
         steps=20,
         rate=0.15,
-        model_qp=-12,
+        config={"model_qp": -12, "size": 0.004},
     )
 
 
@@ -330,7 +331,7 @@ def main() -> None:
         problem = made[name]()
         changes = {key: getattr(arguments, key) for key in ("steps", "rate") if getattr(arguments, key) is not None}
         problem = dataclasses.replace(problem, **changes)
-        config = FederatedConfig.from_dict({"model_qp": problem.model_qp, **arguments.config})
+        config = FederatedConfig.from_dict({**problem.config, **arguments.config})
         settings = {"steps": problem.steps, "rate": problem.rate, "config": config.to_dict()}
         known = problems.get(name, {})
         is_same = all(known.get(key) == value for key, value in settings.items())
