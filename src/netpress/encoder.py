@@ -21,7 +21,7 @@ from netpress.integrity import ChecksumWriter
 from netpress.model import PreparedModel, StreamUnit, prepare_model
 from netpress.parallel import Progress, ordered_map
 from netpress.parameters import Parameter, ParameterKind
-from netpress.quantize.allocation import nonweight_qps_beside, qps_by_size
+from netpress.quantize.allocation import may_be_variance, nonweight_qps_beside, qps_by_size
 from netpress.quantize.assign import assign_qps, automatic_qps, bit_depth_qps, check_qps, mean_weight_size
 from netpress.quantize.step_size import qp_for_step, qp_range
 from netpress.quantize.tensor import QuantizedTensor
@@ -284,11 +284,7 @@ class Encoder:
         low, high = qp_range(config.qp_density, config.base_qp)
         found = {}
         for p in prepare_model(open_source(spreads), config).parameters:
-            if (
-                p.kind is ParameterKind.BN_VAR
-                and not p.is_integer
-                and (least := _smallest_above_0(p.value)) is not None
-            ):
+            if may_be_variance(p) and (least := _smallest_above_0(p.value)) is not None:
                 qp = math.floor(qp_for_step(least * _VARIANCE_SHARE, config.qp_density))
                 found[p.name] = min(max(qp, low), high)
         return found

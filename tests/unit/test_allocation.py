@@ -52,9 +52,13 @@ class TestNonweights:
         assert nonweight_qps_beside(model, qp=-20, qp_density=3) == {"b": -48}
 
     def test_small_variances_keep_their_values(self):
-        variances = vector("v", [1.0, 1e-4], ParameterKind.BN_VAR)
-        qp = nonweight_qps_beside([variances], qp=-20, qp_density=2)["v"]
-        assert step_size(qp, 2) < 1e-5
+        """Those of a file, which does not tell roles, too."""
+        for kind in (ParameterKind.BN_VAR, ParameterKind.UNSPECIFIED):
+            variances = vector("v", [1.0, 1e-4], kind)
+            qp = nonweight_qps_beside([variances], qp=-20, qp_density=2)["v"]
+            assert step_size(qp, 2) < 1e-5
+        others = vector("v", [1.0, 1e-4], ParameterKind.BN_GAMMA)
+        assert nonweight_qps_beside([others], qp=-20, qp_density=2) == {"v": -34}
 
 
 class TestEncode:

@@ -12,7 +12,7 @@ from netpress.parameters import Parameter, ParameterKind
 from netpress.quantize.assign import automatic_qp
 from netpress.quantize.step_size import qp_for_step, qp_range, step_size
 
-__all__ = ["nonweight_qps_beside", "qps_by_size"]
+__all__ = ["may_be_variance", "nonweight_qps_beside", "qps_by_size"]
 
 # No step differs from that of the main qp by more.
 _LARGEST_FACTOR = 8.0
@@ -63,7 +63,7 @@ def nonweight_qps_beside(
     :func:`~netpress.quantize.assign.automatic_qps`.
 
     Args:
-        parameters: the model; variances are loaded.
+        parameters: the model; variances, and what is of unknown role, are loaded.
         qp: that of the weights.
         qp_density: 0..7.
         dependent: whether the trellis will be used.
@@ -82,7 +82,7 @@ def nonweight_qps_beside(
         if p.kind is ParameterKind.WEIGHT or p.is_integer:
             continue
         qps[p.name] = finer
-        if p.kind is ParameterKind.BN_VAR:
+        if may_be_variance(p):
             own = automatic_qp(
                 p.value,
                 p.kind,
@@ -94,3 +94,15 @@ def nonweight_qps_beside(
             )
             qps[p.name] = min(finer, own)
     return qps
+
+
+def may_be_variance(parameter: Parameter) -> bool:
+    """Whether a tensor is the running variance of a batch norm, or one without a negative value whose role is unknown.
+
+    Roles are known from a torch module only, not from a dictionary or a file.
+    """
+    if parameter.kind is ParameterKind.BN_VAR:
+        return True
+    if parameter.kind is not ParameterKind.UNSPECIFIED or parameter.is_integer:
+        return False
+    return bool(parameter.value.size) and float(parameter.value.min()) >= 0
