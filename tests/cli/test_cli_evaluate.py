@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -73,7 +74,7 @@ def test_a_peer_that_crashes(run: Run, tmp_path: Path) -> None:
     store = ("--store", tmp_path / "r.db", "--peer", f"{FAKE} crash", "--tools", "int8,NNCodec DQ")
     result = run("evaluate", DIGITS, *QUICK, *store)
     assert result.exit_code == 0
-    assert "NNCodec DQ, qp -24: the peer crashed: no more memory on this planet" in result.stdout
+    assert re.search(r"NNCodec DQ, qp -\d+: the peer crashed: no more memory on this planet", result.stdout)
     assert "int8" in result.stdout
 
 
