@@ -3,8 +3,8 @@
     python benchmarks/federated.py --data CORPUS [--problem NAME ...] [--quick] [--json federated.json]
 
 Four clients train on shares of the data that are not alike (Dirichlet split) for twenty rounds; the server averages.
-One arm sends float32 (FedAvg), the other what ``netpress.federated`` makes of it. Both arms see the same
-batches. Three problems:
+One arm sends float32 (FedAvg), the other what ``netpress.federated`` makes of it. Both arms see the same batches.
+Three problems:
 
 - ``cifar10``: ResNet-20 of the corpus whose classifier was drawn anew, 5000 images of CIFAR-10 split by class;
 - ``recsys``: the recommender of the corpus with noise on all weights, which the clients remove by learning the outputs
@@ -332,7 +332,10 @@ def main() -> None:
         changes = {key: getattr(arguments, key) for key in ("steps", "rate") if getattr(arguments, key) is not None}
         problem = dataclasses.replace(problem, **changes)
         config = FederatedConfig.from_dict({**problem.config, **arguments.config})
-        settings = {"steps": problem.steps, "rate": problem.rate, "config": config.to_dict()}
+        settings = {
+            **{key: getattr(arguments, key) for key in ("clients", "rounds", "start", "noise")},
+            **{"steps": problem.steps, "rate": problem.rate, "config": config.to_dict()},
+        }
         known = problems.get(name, {})
         is_same = all(known.get(key) == value for key, value in settings.items())
         rows = [row for row in known["rows"] if row["seed"] not in arguments.seeds] if is_same else []

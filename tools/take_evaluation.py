@@ -58,8 +58,7 @@ def entry(found: Findings) -> dict[str, Any]:
         "nncodec": point(found, found.theirs),
         "equal_divergence": None if best is None else dataclasses.asdict(best),
         "equal_divergence_by_tool": {tool: None if c is None else c.ratio for tool, c in ratios.items()},
-        "int8_share": found.rate(found.transparent.get("int8")),
-        "failed": len(found.failed),
+        "reaches_reported": found.reaches_reported,
     }
 
 

@@ -17,7 +17,8 @@ from netpress.evaluate.tools import Made, Tool
 __all__ = ["NetpressTools"]
 
 _NONWEIGHT_OFFSET, _FINEST_NONWEIGHT = 14, -75
-_WITHOUT_DATA = {"allocation": "size"}
+# Of what is no weight, and of weights without data.
+_STEPS = {"allocation": "size"}
 _OF_THE_QUANTISER = frozenset({"use_dq", "lambda_scale", "allocation", "row_damping"})
 
 
@@ -93,13 +94,13 @@ class NetpressTools:
                 stream=stream,
             )
 
-        about = self._about if encode == self._calibrated else _WITHOUT_DATA
+        about = self._about if encode == self._calibrated else _STEPS
         options = {"effort": self.effort, **about, **off}
         return Tool(name=name, make=make, start=start, options=options, group=group)
 
     def _options(self, qp: int, **off: Any) -> dict[str, Any]:
         """Settings of the encoder that all streams share."""
-        shared = {"qp": qp, "effort": self.effort, **_WITHOUT_DATA, "fold_batch_norm": self.has_norms}
+        shared = {"qp": qp, "effort": self.effort, **_STEPS, "fold_batch_norm": self.has_norms}
         if off.get("allocation") == "equal":  # the steps of vectors stay
             shared["nonweight_qp"] = max(qp - _NONWEIGHT_OFFSET, _FINEST_NONWEIGHT)
         return {**shared, **off}

@@ -62,8 +62,8 @@ class FederatedConfig:
     vectors_carried: float = 0.9
     """The same for biases, norms and all other float vectors, which are few."""
     statistics_step: float = 0.03
-    """Step of running means in deviations of their channel, and of running variances relative to them, 1e-4..1. Weights
-    that are coded coarsely need finer statistics than one would think."""
+    """Step of running means in deviations of their channel, and of running variances relative to them, 1e-4..1. Coarse
+    ones cost more quality than coarse weights do."""
     rate_weight: float = 3.0
     """Weight of the rate in the quantiser, >= 0; see ``lambda_scale`` of :class:`netpress.EncodeConfig`. Small weights
     let coarse steps overshoot, round after round."""
