@@ -51,7 +51,7 @@ def test_simulation(environment: dict[str, str]) -> None:
         "from flwr.simulation import run_simulation\n"
         "from digits.client import app as client\n"
         "from digits.server import app as server\n"
-        "run_simulation(server_app=server, client_app=client, num_supernodes=3)\n"
+        "run_simulation(server_app=server, client_app=client, num_supernodes=2)\n"
     )
     command = [sys.executable, "-W", "ignore", "-c", code]
     environment["PYTHONPATH"] = str(APP)
@@ -59,7 +59,7 @@ def test_simulation(environment: dict[str, str]) -> None:
         command, env=environment, capture_output=True, text=True, check=False, timeout=PATIENCE_SECONDS
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    check_report(done.stdout, 3)
+    check_report(done.stdout, 2)
 
 
 def free_ports(count: int) -> list[int]:

@@ -16,7 +16,7 @@ def local_training(message: Message, context: Context) -> Message:
     network.load_state_dict(message.content["arrays"].to_torch_state_dict())
     part = context.node_config.get("partition-id", context.node_id)
     images, labels = load_data(
-        int(part) % int(context.run_config.get("clients", 3)), int(context.run_config.get("clients", 3))
+        int(part) % int(context.run_config.get("clients", 2)), int(context.run_config.get("clients", 2))
     )
     train(network, images, labels, float(context.run_config.get("rate", 0.05)))
     content = RecordDict(

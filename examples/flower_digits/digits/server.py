@@ -13,7 +13,7 @@ app = ServerApp()
 @app.main()
 def main(grid: Grid, context: Context) -> None:
     """Train with federated averaging, and print what was sent."""
-    clients, rounds = int(context.run_config.get("clients", 3)), int(context.run_config.get("rounds", 3))
+    clients, rounds = int(context.run_config.get("clients", 2)), int(context.run_config.get("rounds", 3))
     strategy = Compressed(FedAvg(fraction_evaluate=0.0, min_train_nodes=clients, min_available_nodes=clients))
     network = make_network()
     result = strategy.start(grid, ArrayRecord(network.state_dict()), num_rounds=rounds)
