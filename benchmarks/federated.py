@@ -129,6 +129,8 @@ def main() -> None:
 def measure(settings: Settings, engine: str, seeds: list[int], path: Path | None) -> None:
     """Run one problem with one engine for some seeds, print a line for each and keep the figures."""
     key = settings.problem if engine == "loop" else f"{settings.problem}-{engine}"
+    if settings.steps is not None:
+        key += f"-{settings.steps}-steps"
     problem = settings.made()
     used = {
         **{name: getattr(settings, name) for name in ("clients", "rounds", "start", "noise")},

@@ -150,7 +150,7 @@ def test_a_long_way_starts_anew_with_the_plain_model(temporal: bool) -> None:
 
 
 def test_what_is_left_out_is_carried_later() -> None:
-    config = FederatedConfig(carried=0.3)
+    config = FederatedConfig(carried=0.3, memory=1.0)
     client = Client("a", config)
     server = Server(first_model(), FederatedConfig(carried=0.9999))
     wanted = np.random.default_rng(0).laplace(0, 1, (OUTPUTS, 24)).astype(np.float32)
@@ -171,6 +171,24 @@ def test_what_is_left_out_is_carried_later() -> None:
     server.aggregate()
     forgetful.receive(server.broadcast("b"))
     assert not forgetful.accumulator.residuals
+
+
+def test_a_share_of_what_is_left_out_is_forgotten() -> None:
+    wanted = np.random.default_rng(0).laplace(0, 1, (OUTPUTS, 24)).astype(np.float32)
+    owed = {}
+    for memory in (1.0, 0.5, 0.0):
+        client, server = Client("a", FederatedConfig(carried=0.3, memory=memory)), Server(first_model())
+        model = client.receive(server.broadcast("a"))
+        model["fc.weight"] += wanted
+        client.send(model, samples=1)
+        client.receive(server.broadcast("a"))  # the upload got lost
+        assert np.array_equal(client.accumulator.residuals["fc.weight"], model["fc.weight"] - client.model["fc.weight"])
+        server.accept(client.send(model, samples=1), "a")
+        server.aggregate()
+        client.receive(server.broadcast("a"))
+        owed[memory] = client.accumulator.residuals
+    assert np.array_equal(owed[0.5]["fc.weight"], owed[1.0]["fc.weight"] / 2)
+    assert not owed[0.0]
 
 
 def test_types_of_all_widths() -> None:

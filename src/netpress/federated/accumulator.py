@@ -64,14 +64,15 @@ class Accumulator:
             start[name] = in_range(np.asarray(start[name].astype(np.float32) + residual), dtype).astype(dtype)
         return start
 
-    def sent(self, due: Mapping[str, Array], decoded: Mapping[str, Array]) -> None:
+    def sent(self, due: Mapping[str, Array], decoded: Mapping[str, Array], *, memory: float = 1.0) -> None:
         """Note what the receiver got.
 
         Args:
             due: the trained model less that of the server.
             decoded: what the receiver decodes; tensors that are missing were left out.
+            memory: share of what was left out that stays due, 0..1; see :class:`FederatedConfig`.
         """
-        self._residuals = residuals_of(due, decoded)
+        self._residuals = residuals_of(due, decoded, memory)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the residuals to a file that appears complete or not at all."""
@@ -88,14 +89,14 @@ class Accumulator:
         return cls(read_state(path, _FORMAT)[1])
 
 
-def residuals_of(due: Mapping[str, Array], decoded: Mapping[str, Array]) -> dict[str, Array]:
-    """Return what is left of an update once the receiver has decoded it; see :class:`Accumulator`."""
+def residuals_of(due: Mapping[str, Array], decoded: Mapping[str, Array], memory: float = 1.0) -> dict[str, Array]:
+    """Return what stays due of an update once the receiver has decoded it; see :class:`Accumulator`."""
     residuals = {}
     for name, value in due.items():
         if is_integer(value.dtype) or Layout.is_statistic(name):
             continue
         got = decoded.get(name)
         left = value.astype(np.float32) if got is None else np.asarray(value - got, np.float32)
-        if left.any():
-            residuals[name] = left
+        if memory and left.any():
+            residuals[name] = left * np.float32(memory)
     return residuals

@@ -204,7 +204,7 @@ class Client:
         self._layout.check(new)
         due = self._layout.difference(new, self._held)
         coded = encode_change(self._layout, due, self._held, self.config, self._up)
-        residuals = residuals_of(due, coded.changes) if self.config.accumulate else {}
+        residuals = residuals_of(due, coded.changes, self.config.memory if self.config.accumulate else 0.0)
         self._number += 1
         # A second upload of the same round takes the place of the first one, at the server too.
         self._sent = _Sent(self._number, due, residuals, coded.state)

@@ -35,12 +35,15 @@ __all__ = ["CodedChange", "copy_state", "decode_change", "encode_change", "spars
 
 Array = npt.NDArray[Any]
 
-_DENSITY = 2
+_DENSITY = 4
+"""Fine steps: between one that carries nothing and one that carries too much there is little room."""
 _UNIT_TYPES = (UnitType.STR, UnitType.MPS, UnitType.NDU)
 _UNARY_LENGTH_MINUS1 = 9
 _FIRST_STEP = 8.0
 """The coarsest step that is tried, in root mean squares of the values that changed."""
 _MOST_CARRIED = 0.98
+_SAMPLE = 1 << 16
+"""Values that are enough to find a step."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -142,39 +145,60 @@ class _Trial:
     size: int
 
 
+def _tried(values: Model, qp: float, config: FederatedConfig) -> _Trial:
+    used = _clipped(qp)
+    levels = {name: _at_qp(name, value, used, config) for name, value in values.items()}
+    power = sum(_power(value) for value in values.values())
+    left = sum(_power(values[name] - tensor.values(_DENSITY)) for name, tensor in levels.items()) / power
+    return _Trial(used, levels, left, sum(map(_coded_bytes, levels.values())))
+
+
 def _finest(
     values: Model, least: float, budget: float, config: FederatedConfig, highest: int | None = None
 ) -> dict[str, QuantizedTensor]:
     """Return levels with the finest step that keeps to a budget of bytes, or a finer one that carries ``least``.
 
-    Nor is the step finer than what carries nearly all of the power.
+    Nor is the step finer than what carries nearly all of the power. Of many values a sample of rows finds the step, and
+    all of them correct it.
     """
-    power = sum(_power(value) for value in values.values())
-    present = sum(int(np.count_nonzero(value)) for value in values.values())
-    if not power:
+    if not any(value.any() for value in values.values()):
         return {name: _at_qp(name, value, 0, config) for name, value in values.items()}
+    stride = max(1, sum(value.size for value in values.values()) // _SAMPLE)
+    sample = {name: np.ascontiguousarray(value[::stride]) for name, value in values.items()}
+    if stride == 1 or not all(value.any() for value in sample.values()):
+        return _searched(values, least, budget, config, highest).levels
+    share = sum(value.size for value in sample.values()) / sum(value.size for value in values.values())
+    trial = _tried(values, _searched(sample, least, share * budget, config, highest).qp, config)
+    while trial.left > 1 - least and trial.qp > qp_range(_DENSITY)[0]:
+        trial = _tried(values, trial.qp - 1, config)
+    while trial.size > budget and trial.qp < qp_range(_DENSITY)[1]:
+        coarser = _tried(values, trial.qp + 1, config)
+        if coarser.left > 1 - least:
+            break
+        trial = coarser
+    return trial.levels
 
-    def at(qp: float) -> _Trial:
-        used = _clipped(qp)
-        levels = {name: _at_qp(name, value, used, config) for name, value in values.items()}
-        left = sum(_power(values[name] - tensor.values(_DENSITY)) for name, tensor in levels.items()) / power
-        return _Trial(used, levels, left, sum(map(_coded_bytes, levels.values())))
+
+def _searched(values: Model, least: float, budget: float, config: FederatedConfig, highest: int | None) -> _Trial:
+    """Search all steps for the one of :func:`_finest`."""
 
     def is_enough(trial: _Trial) -> bool:
         return trial.left <= 1 - max(_MOST_CARRIED, least) or (trial.left <= 1 - least and trial.size > budget)
 
+    power = sum(_power(value) for value in values.values())
+    present = sum(int(np.count_nonzero(value)) for value in values.values())
     first = qp_for_step(_FIRST_STEP * (power / present) ** 0.5, _DENSITY)
-    coarser = fine = at(first if highest is None else min(first, highest))
+    coarser = fine = _tried(values, first if highest is None else min(first, highest), config)
     while not is_enough(fine) and fine.qp > qp_range(_DENSITY)[0]:
-        coarser, fine = fine, at(fine.qp - (1 << _DENSITY))
+        coarser, fine = fine, _tried(values, fine.qp - (1 << _DENSITY), config)
     while coarser.qp - fine.qp > 1:
-        middle = at((coarser.qp + fine.qp) // 2)
+        middle = _tried(values, (coarser.qp + fine.qp) // 2, config)
         if is_enough(middle):
             fine = middle
         else:
             coarser = middle
     keeps_to_budget = fine.size <= budget or coarser.left > 1 - least
-    return (fine if keeps_to_budget else coarser).levels
+    return fine if keeps_to_budget else coarser
 
 
 def _coded_bytes(tensor: QuantizedTensor) -> int:

@@ -53,7 +53,7 @@ class FederatedConfig:
         7
     """
 
-    size: float = 0.007
+    size: float = 0.008
     """Bytes that the weights of an update may take, relative to those of the plain model, 0..1. More is finer and
     arrives earlier."""
     carried: float = 0.05
@@ -73,9 +73,9 @@ class FederatedConfig:
     """Use temporal contexts and histories of the updates before where that makes an update smaller."""
     accumulate: bool = True
     """Clients keep what coding left out: their next training starts from the model of the server with it."""
-    memory: float = 0.95
-    """Server: share of what a broadcast left out that is due in the next one, 0..1. Clients learn some of it anew:
-    where they train so long that a round takes them half of the way, 0.75 is better."""
+    memory: float = 0.85
+    """Share of what a message left out that is due in the next one, 0..1. Training learns some of it anew, and what a
+    client owes for long leads away from what the others learn. 1 where training does not go on."""
     sparsification: Sparsification | None = None
     """None: only the quantiser decides what becomes zero."""
     model_qp: int | None = None
