@@ -168,6 +168,29 @@ def main() -> None:
         about = {"netpress": netpress.__version__, "torch": torch.__version__, "python": platform.python_version()}
         report = {"about": about, "float_bytes": floats, "before": before, "after": after, "rows": rows, "best": best}
         arguments.json.write_text(json.dumps(report, indent=1) + "\n")
+        plot(report, arguments.json.with_suffix(".svg"))
+
+
+def plot(report: dict[str, Any], path: Path) -> None:
+    """Draw bytes of the last update and accuracy."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(6, 3.6), layout="constrained")
+    for way in sorted({row["way"] for row in report["rows"]}, reverse=True):
+        rows = [row for row in report["rows"] if row["way"] == way]
+        axes.plot([row["bytes"][-1] for row in rows], [row["accuracy"] for row in rows], marker=".", label=way)
+    axes.axhline(report["after"], color="black", linewidth=0.8, label="float32, after")
+    axes.axhline(report["before"], color="black", linewidth=0.8, linestyle=":", label="float32, before")
+    axes.set_xscale("log")
+    axes.set_xlabel("bytes of the update")
+    axes.set_ylabel("accuracy, %")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=7)
+    figure.savefig(path, metadata={"Date": None})
+    pyplot.close(figure)
 
 
 if __name__ == "__main__":

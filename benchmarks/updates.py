@@ -1,10 +1,11 @@
 """Fifty checkpoints of a training run: as separate streams, and as a chain of updates.
 
-    python benchmarks/updates.py --json updates.json
+    python benchmarks/updates.py [--rate 0.01] [--seed 0] [--steps 22] [--json updates.json]
 
-Trains a small convolutional network on scikit-learn's digits (part of the package, no download), keeps a checkpoint
-after every ``--steps`` steps, and stores all of them as single streams with the same settings, and in chains without
-keyframes and with one every ten versions. Bytes of a chain count its manifest. Needs torch and scikit-learn.
+A run with another rate, seed or number of steps is added to the file. Trains a small convolutional network on
+scikit-learn's digits (part of the package, no download), keeps a checkpoint after every ``--steps`` steps, and stores
+all of them as single streams with the same settings, and in chains without keyframes and with one every ten versions.
+Bytes of a chain count its manifest. Needs torch, scikit-learn and, for ``--json``, matplotlib.
 """
 
 from __future__ import annotations
@@ -112,8 +113,7 @@ def figures(
     return {
         "bytes": sum(sizes) + manifest,
         "manifest_bytes": manifest,
-        "first_bytes": sizes[0],
-        "mean_of_the_others": sum(sizes[1:]) / max(1, len(sizes) - 1),
+        "sizes": sizes,
         "relative_error_first": errors[0],
         "relative_error_last": errors[-1],
         "relative_error_worst": max(errors),
@@ -130,7 +130,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=0.01, help="learning rate at the start; it falls to 0")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--qp", type=int, nargs="*", default=[], help="also with these qps, beside the default")
-    parser.add_argument("--json", type=Path, help="write the figures here")
+    parser.add_argument("--json", type=Path, help="write the figures here, and a plot of the first run beside them")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     checkpoints, accuracy = train(arguments.checkpoints, arguments.steps, arguments.rate, arguments.seed)
@@ -150,18 +150,42 @@ def main() -> None:
                 f"qp {qp}, {name}: {found['bytes']:,} bytes ({found.get('share_of_apart', 1):.1%}), relative error "
                 f"{found['relative_error_last']:.2e}, accuracy {found['accuracy_last']:.2f} %, {found['seconds']:.1f} s"
             )
+    key = {"checkpoints": len(checkpoints), **{name: getattr(arguments, name) for name in ("steps", "rate", "seed")}}
     report = {
-        "checkpoints": len(checkpoints),
-        "steps": arguments.steps,
-        "rate": arguments.rate,
-        "seed": arguments.seed,
+        **key,
         "parameters": sum(value.size for value in first.values()),
         "float_bytes": len(checkpoints) * sum(value.nbytes for value in first.values()),
         "accuracy_float": accuracy(checkpoints[-1]),
         "rows": rows,
     }
     if arguments.json:
-        arguments.json.write_text(json.dumps(report, indent=1) + "\n")
+        runs = json.loads(arguments.json.read_text())["runs"] if arguments.json.exists() else []
+        same = [i for i, run in enumerate(runs) if all(run[name] == value for name, value in key.items())]
+        at = same[0] if same else len(runs)
+        runs[at : at + 1] = [report]
+        arguments.json.write_text(json.dumps({"runs": runs}, indent=1) + "\n")
+        plot(runs[0], arguments.json.with_suffix(".svg"))
+
+
+def plot(run: dict[str, Any], path: Path) -> None:
+    """Draw the bytes of each version with the default settings."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(6, 3.2), layout="constrained")
+    names = {"apart": "streams of their own", "chain_keyframe_every_10": "chain, keyframe every 10", "chain": "chain"}
+    for name, label in names.items():
+        found = run["rows"][0][name]
+        axes.plot(found["sizes"], marker=".", label=f"{label}: {found['bytes']:,} bytes")
+    axes.set_yscale("log")
+    axes.set_xlabel("checkpoint")
+    axes.set_ylabel("bytes")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=7)
+    figure.savefig(path, metadata={"Date": None})
+    pyplot.close(figure)
 
 
 if __name__ == "__main__":

@@ -500,43 +500,122 @@ def _missed_row(task: dict[str, Any]) -> list[str]:
 
 def federated_page() -> str:
     """docs/results/federated.md: traffic and quality of federated learning."""
-    content = load("federated")
-    around = content["about"]
+    problems = load("federated")["problems"]
     titles = {
         "cifar10": "ResNet-20, CIFAR-10",
         "recsys": "recommender, MovieLens 1M",
         "digits": "small network, digits",
     }
+    carriers = {
+        "loop": "a loop in one process",
+        "simulation": "Flower's simulation",
+        "processes": "SuperLink and SuperNodes, gRPC",
+    }
     rows, pictures = [], []
-    for name, problem in content["problems"].items():
+    for key in sorted(problems, key=lambda key: (list(titles).index(key.partition("-")[0]), key)):
+        problem, name = problems[key], key.partition("-")[0]
         pairs = [(row["float32"]["metric"], row["netpress"]["metric"]) for row in problem["rows"]]
+        coding = problem.get("coding_share_of_training_percent")
         rows.append(
             [
                 titles[name],
+                carriers[problem["engine"]],
                 str(problem["steps"]),
                 ", ".join(f"{plain:.2f} / {coded:.2f}" for plain, coded in pairs),
                 f"{problem['metric_change']:+.2f}",
                 f"{problem['traffic_share_percent']:.2f} %",
-                f"{problem['coding_share_of_training_percent']:.0f} %",
+                "" if coding is None else f"{coding:.1f} %",
             ]
         )
-        pictures.append(f"![bytes of each round, {titles[name]}](federated-{name}.svg)")
+        pictures.append(f"![bytes of each round, {titles[name]}, {carriers[problem['engine']]}](federated-{key}.svg)")
+    settings = next(iter(problems.values()))
     lines = [
         "# Federated learning",
         "",
         "Written by `tools/make_results.py` from federated.json, which",
-        "`python benchmarks/federated.py --data CORPUS --json docs/results/federated.json` makes:",
-        f"{around['clients']} clients with shares that are not alike, {around['rounds']} rounds, both directions and",
-        "the first model counted, against FedAvg with float32. The metric in per cent is that of what the server has",
-        "averaged after the last round: float32 / netpress for each seed. Coding is that of clients and server",
-        "together, in shares of the clients' training, which is short here.",
+        "`python benchmarks/federated.py --data CORPUS --json docs/results/federated.json` makes, with `--engine` for",
+        "what carries the messages, and `--steps` for rows with other local steps:",
+        f"{settings['clients']} clients with shares that are not alike, {settings['rounds']} rounds, both directions",
+        "and the first model counted, against FedAvg with float32. The metric in per cent is that of what the server",
+        "has averaged after the last round: float32 / netpress for each seed. Coding is that of clients and server",
+        "together, in shares of the clients' training; it takes the same whatever carries the messages.",
         *table_lines(
-            "| problem | local steps | metric | mean change | traffic | coding |",
-            "lrrrrr",
+            "| problem | carried by | local steps | metric | mean change | traffic | coding |",
+            "llrrrrr",
             rows,
         ),
         "",
         *pictures,
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def updates_page() -> str:
+    """docs/results/updates.md: one update beside NNCodec, and chains of checkpoints."""
+    tuned, runs = load("fine_tuning"), load("updates")["runs"]
+    ways = {
+        "netpress": "`encode(new, base=old)`",
+        "netpress calibrated": "the same with `quantize_model(new, calibration, base=old)`",
+        "nncodec": "NNCodec, difference coding with TCA",
+        "nncodec coarse": "the same with coarser steps for biases and norms",
+    }
+    best = [(text, tuned["best"][way]) for way, text in ways.items()]
+    qps = [row["qp"] for row in tuned["rows"]]
+    lines = [
+        "# Updates",
+        "",
+        "Written by `tools/make_results.py`.",
+        "",
+        "## One update of ResNet-20",
+        "",
+        "`python benchmarks/fine_tuning.py --data CORPUS --qps -34 -32 -30 -28 -26 -24 -22 -20 -18 --json",
+        "docs/results/fine_tuning.json`: fine-tuned for an epoch on 5000 images of CIFAR-10,",
+        f"{tuned['before']:.2f} % before and {tuned['after']:.2f} % after. Compared are the smallest updates that lose",
+        f"less than half a point, of steps from qp {min(qps)} to {max(qps)}. TCA needs an update before, so that it",
+        "does nothing for a single one. Each test image is 0.05 %.",
+        *table_lines(
+            "| | steps | bytes | of float32 | accuracy |",
+            "lrrrr",
+            [
+                [
+                    text,
+                    f"qp {row['qp']}",
+                    f"{row['bytes'][-1]:,}",
+                    f"{100 * row['bytes'][-1] / tuned['float_bytes']:.2f} %",
+                    f"{row['accuracy']:.2f} %",
+                ]
+                for text, row in best
+                if row is not None
+            ],
+        ),
+        "",
+        "![bytes and accuracy of an update](fine_tuning.svg)",
+        "",
+        "## Fifty checkpoints",
+        "",
+        "`python benchmarks/updates.py --rate RATE --seed SEED --steps STEPS --json docs/results/updates.json`: a",
+        "small convolutional network learns scikit-learn's digits; its checkpoints as streams of their own and as a",
+        "chain of updates, with default settings. The learning rate falls to 0 over the run, so that late checkpoints",
+        "differ little. The plot is of the first row.",
+        *table_lines(
+            "| learning rate | seed | steps between checkpoints | fifty streams | chain | keyframe every 10 versions "
+            "| accuracy of the last, float / chain |",
+            "rrrrrrr",
+            [
+                [
+                    f"{run['rate']:g}",
+                    str(run["seed"]),
+                    str(run["steps"]),
+                    f"{run['rows'][0]['apart']['bytes']:,}",
+                    f"{100 * run['rows'][0]['chain']['share_of_apart']:.1f} %",
+                    f"{100 * run['rows'][0]['chain_keyframe_every_10']['share_of_apart']:.1f} %",
+                    f"{run['accuracy_float']:.1f} / {run['rows'][0]['chain']['accuracy_last']:.1f} %",
+                ]
+                for run in runs
+            ],
+        ),
+        "",
+        "![bytes of each checkpoint](updates.svg)",
     ]
     return "\n".join(lines) + "\n"
 
@@ -569,6 +648,7 @@ def main() -> None:
         ("language-models", language_models_page),
         ("evaluation", evaluation_page),
         ("federated", federated_page),
+        ("updates", updates_page),
     ):
         if (RESULTS / f"{name}.json").exists():
             pages[RESULTS / f"{name}.md"] = page()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -198,3 +200,17 @@ def test_clients_without_the_mod_still_take_part() -> None:
     nodes.app = plain
     assert list(grid.push_messages(messages)) == ["pushed"] * 2
     assert list(grid.get_node_ids()) == [1, 2]
+
+
+def test_readme(capsys: pytest.CaptureFixture[str]) -> None:
+    """The app of the README; its client gets something to train."""
+    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
+    block = next(found for found in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "Compressed" in found)
+    app = make_app([client_mod])
+    names: dict[str, Any] = {"first_arrays": to_record(first_model())}
+    exec(block, names)
+    assert isinstance(names["client"], ClientApp)
+    names["main"](Nodes(app, 3), None)
+    saved = re.findall(r"\d\.\d+", capsys.readouterr().out)
+    assert len(saved) == 40  # training and evaluation
+    assert float(saved[-2]) > 0.5
