@@ -23,6 +23,7 @@ from netpress.federated import FederatedConfig
 NAMES = ("cifar10", "recsys", "digits")
 Model = dict[str, np.ndarray[Any, Any]]
 DIRICHLET = 0.5
+SHORT_ROUNDS = 0.95  # memory where a round is a few steps
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,8 +140,7 @@ def recsys(data: Path, noise: float) -> Problem:
         split=split,
         steps=20,
         rate=0.15,
-        # What a client owes of its users' embeddings nobody else learns: it is kept longer.
-        config={"model_qp": -12, "size": 0.0075, "memory": 0.95},
+        config={"model_qp": -12, "size": 0.0075, "memory": SHORT_ROUNDS},
     )
 
 
@@ -178,6 +178,7 @@ def digits() -> Problem:
         split=lambda clients, seed: [rest[part] for part in dirichlet(labels[rest].numpy(), clients, seed)],
         steps=8,
         rate=0.02,
+        config={"memory": SHORT_ROUNDS},
     )
 
 
