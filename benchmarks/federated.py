@@ -214,6 +214,7 @@ def plot(name: str, result: dict[str, Any], path: Path) -> None:
     for key, label in (("sent_by_round", "netpress, to the clients"), ("received_by_round", "netpress, to the server")):
         axes.plot(numbers, np.mean([row["netpress"][key] for row in rows], 0), marker=".", label=label)
     axes.set_yscale("log")
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel("round")
     axes.set_ylabel("bytes of all clients")
     axes.set_title(
