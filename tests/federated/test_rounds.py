@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import ml_dtypes
@@ -10,7 +11,8 @@ import pytest
 from toy import OUTPUTS, SAMPLES, Task, assert_same, first_model, play, start
 
 from netpress import BaseMismatch, InvalidBitstream, InvalidConfig, InvalidModel
-from netpress.federated import Client, FederatedConfig, Server, Sparsification
+from netpress.federated import Client, FederatedConfig, Server, Sparsification, coding
+from netpress.federated.layout import Layout
 
 
 def plain_rounds(task: Task, rounds: int) -> float:
@@ -189,6 +191,29 @@ def test_a_share_of_what_is_left_out_is_forgotten() -> None:
         owed[memory] = client.accumulator.residuals
     assert np.array_equal(owed[0.5]["fc.weight"], owed[1.0]["fc.weight"] / 2)
     assert not owed[0.0]
+
+
+@pytest.mark.parametrize("rows", [range(600), range(0, 600, 97), [3], [0, *range(1, 600, 30)]])
+def test_a_sample_finds_about_the_step_that_all_values_find(
+    rows: Iterable[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where few rows change, which the sample may miss, or not at all like the others."""
+    random = np.random.default_rng(0)
+    held = {"w": np.zeros((600, 512), np.float32)}
+    change = np.zeros_like(held["w"])
+    for row in rows:
+        change[row] = random.laplace(0, 1 + 99 * (row == 3), 512)
+    layout, config = Layout(held), FederatedConfig(size=0.01)
+    found = {}
+    for sample in (coding._SAMPLE, 1 << 30):
+        monkeypatch.setattr(coding, "_SAMPLE", sample)
+        coded = coding.encode_change(layout, {"w": change}, held, config)
+        carried = 1 - float(np.square(change - coded.changes["w"]).sum() / np.square(change).sum())
+        found[sample] = carried
+        assert len(coded.data) < config.size * layout.float_bytes + 200 or carried < 2 * config.carried
+        assert carried > config.carried
+    sampled, searched = found.values()
+    assert sampled == pytest.approx(searched, rel=0.3)
 
 
 def test_types_of_all_widths() -> None:

@@ -163,20 +163,22 @@ def _finest(
     """
     if not any(value.any() for value in values.values()):
         return {name: _at_qp(name, value, 0, config) for name, value in values.items()}
-    stride = max(1, sum(value.size for value in values.values()) // _SAMPLE)
+    total = sum(value.size for value in values.values())
+    stride = max(1, total // _SAMPLE)
     sample = {name: np.ascontiguousarray(value[::stride]) for name, value in values.items()}
-    if stride == 1 or not all(value.any() for value in sample.values()):
+    if stride == 1 or not any(value.any() for value in sample.values()):
         return _searched(values, least, budget, config, highest).levels
-    share = sum(value.size for value in sample.values()) / sum(value.size for value in values.values())
+    share = sum(value.size for value in sample.values()) / total
     trial = _tried(values, _searched(sample, least, share * budget, config, highest).qp, config)
-    while trial.left > 1 - least and trial.qp > qp_range(_DENSITY)[0]:
-        trial = _tried(values, trial.qp - 1, config)
-    while trial.size > budget and trial.qp < qp_range(_DENSITY)[1]:
-        coarser = _tried(values, trial.qp + 1, config)
-        if coarser.left > 1 - least:
-            break
+    for _ in range(1 << _DENSITY):
+        if trial.left > 1 - least:
+            trial = _tried(values, trial.qp - 1, config)
+            continue
+        coarser = _tried(values, trial.qp + 1, config) if trial.size > budget else None
+        if coarser is None or coarser.left > 1 - least:
+            return trial.levels
         trial = coarser
-    return trial.levels
+    return _searched(values, least, budget, config, highest).levels  # the sample was not like the rest
 
 
 def _searched(values: Model, least: float, budget: float, config: FederatedConfig, highest: int | None) -> _Trial:
