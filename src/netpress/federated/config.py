@@ -75,8 +75,8 @@ class FederatedConfig:
     """Clients keep what coding left out: their next training starts from the model of the server with it."""
     memory: float = 0.85
     """Share of what a message left out that is due in the next one, 0..1. Training learns some of it anew, and what a
-    client owes for long leads away from what the others learn. Rounds of a few steps want more, 0.95; where training
-    does not go on 1 keeps everything."""
+    client owes for long leads away from what the others learn. Rounds of a few steps may want more, 0.95; where
+    training does not go on 1 keeps everything."""
     sparsification: Sparsification | None = None
     """None: only the quantiser decides what becomes zero."""
     model_qp: int | None = None
