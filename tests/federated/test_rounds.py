@@ -265,6 +265,18 @@ def test_server_and_clients_go_on_from_files(tmp_path: Path) -> None:
         Client.from_bytes(b"nothing")
 
 
+def test_a_scalar_that_is_owed_can_be_saved() -> None:
+    client, server = Client("a"), Server({"w": np.zeros((8, 8), np.float32), "scale": np.array(1, np.float32)})
+    for _ in range(2):
+        model = client.receive(server.broadcast("a"))
+        model["scale"] = model["scale"] + np.float32(0.3)
+        server.accept(client.send(model, samples=1), "a")
+        server.aggregate()
+    assert isinstance(client.accumulator.residuals["scale"], np.ndarray)
+    again = Client.from_bytes(client.to_bytes())
+    assert_same(again.receive(server.broadcast("a")), client.receive(server.broadcast("a")))
+
+
 def test_models_that_do_not_fit() -> None:
     _, server, (client, *_) = start(1)
     with pytest.raises(BaseMismatch, match="no model yet"):

@@ -98,5 +98,5 @@ def residuals_of(due: Mapping[str, Array], decoded: Mapping[str, Array], memory:
         got = decoded.get(name)
         left = value.astype(np.float32) if got is None else np.asarray(value - got, np.float32)
         if memory and left.any():
-            residuals[name] = left * np.float32(memory)
+            residuals[name] = np.asarray(left * np.float32(memory))
     return residuals
