@@ -9,12 +9,12 @@
 #include <optional>
 #include <tuple>
 
-#include "batch_decoder.h"
-#include "codebook_search.h"
-#include "frozen_rates.h"
-#include "level_coder.h"
-#include "quantize.h"
-#include "quantize_feedback.h"
+#include "coder/batch_decoder.h"
+#include "search/codebook_search.h"
+#include "search/frozen_rates.h"
+#include "coder/level_coder.h"
+#include "quantize/quantizers.h"
+#include "quantize/feedback.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;

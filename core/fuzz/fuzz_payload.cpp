@@ -3,7 +3,7 @@
 // which the bins of several payloads alternate.
 #include <memory>
 
-#include "batch_decoder.h"
+#include "coder/batch_decoder.h"
 #include "input.h"
 
 using namespace netpress;

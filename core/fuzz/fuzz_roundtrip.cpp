@@ -2,7 +2,7 @@
 #include <memory>
 
 #include "input.h"
-#include "trellis.h"
+#include "coder/trellis.h"
 
 using namespace netpress;
 using namespace netpress::fuzz;

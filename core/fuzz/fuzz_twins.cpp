@@ -3,10 +3,10 @@
 #include <cmath>
 #include <cstring>
 
-#include "estimators.h"
+#include "search/estimators.h"
 #include "input.h"
-#include "rd_search.h"
-#include "trellis_search.h"
+#include "search/frozen_rate_search.h"
+#include "search/distortion_search.h"
 
 using namespace netpress;
 using namespace netpress::fuzz;

@@ -9,7 +9,7 @@
 #include <limits>
 #include <vector>
 
-#include "level_coder.h"
+#include "coder/level_coder.h"
 
 namespace netpress::fuzz {
 

@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "level_coder.h"
-#include "trellis.h"
+#include "coder/level_coder.h"
+#include "coder/trellis.h"
 
 namespace netpress::test {
 

@@ -3,9 +3,9 @@
 #include <cstring>
 #include <thread>
 
-#include "batch_decoder.h"
+#include "coder/batch_decoder.h"
 #include "check.h"
-#include "quantize.h"
+#include "quantize/quantizers.h"
 #include "random_tensor.h"
 
 using namespace netpress;

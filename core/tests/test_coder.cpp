@@ -1,5 +1,5 @@
 // The arithmetic coder and the estimator against the formulas of the standard, written down as they stand there.
-#include "arithmetic_coder.h"
+#include "coder/arithmetic_coder.h"
 #include "check.h"
 #include "random_tensor.h"
 

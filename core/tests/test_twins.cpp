@@ -3,15 +3,15 @@
 #include <cstring>
 
 #include "check.h"
-#include "context_search.h"
-#include "estimators.h"
-#include "frozen_rates.h"
-#include "quantize_feedback.h"
+#include "search/context_search.h"
+#include "search/estimators.h"
+#include "search/frozen_rates.h"
+#include "quantize/feedback.h"
 #include "random_tensor.h"
-#include "rate_search.h"
-#include "rd_search.h"
-#include "trellis.h"
-#include "trellis_search.h"
+#include "search/nncodec_rate_search.h"
+#include "search/frozen_rate_search.h"
+#include "coder/trellis.h"
+#include "search/distortion_search.h"
 
 using namespace netpress;
 using namespace netpress::test;

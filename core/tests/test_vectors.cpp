@@ -3,8 +3,8 @@
 
 #include "check.h"
 #include "json.h"
-#include "level_coder.h"
-#include "quantize.h"
+#include "coder/level_coder.h"
+#include "quantize/quantizers.h"
 
 using namespace netpress;
 using namespace netpress::test;
