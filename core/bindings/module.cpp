@@ -12,7 +12,10 @@
 #include "coder/batch_decoder.h"
 #include "search/codebook_search.h"
 #include "search/frozen_rates.h"
-#include "coder/level_coder.h"
+#include "base/failure.h"
+#include "coder/level_decoder.h"
+#include "coder/level_encoder.h"
+#include "quantize/dequantize.h"
 #include "quantize/quantizers.h"
 #include "quantize/feedback.h"
 
@@ -82,8 +85,27 @@ Points points_of(const std::vector<EntryPoint>& points) {
 // Holds the payload alive while it is decoded.
 class BoundDecoder {
  public:
-  explicit BoundDecoder(Input<uint8_t> data) : data_(std::move(data)), decoder_(data_.data(), data_.size()) {}
-  PayloadDecoder& get() { return decoder_; }
+  explicit BoundDecoder(Input<uint8_t> data) : data_(std::move(data)), decoder_(data_.data(), data_.size()) {
+    require(decoder_.status());
+  }
+
+  int64_t field(int bits) {
+    const int64_t value = decoder_.field(bits);
+    require(decoder_.status());
+    return value;
+  }
+
+  DecodedPart tensor(int32_t* levels, const TensorCoding& coding) {
+    nb::gil_scoped_release unlocked;
+    DecodedPart part = decoder_.tensor(levels, coding);
+    require(decoder_.status());
+    return part;
+  }
+
+  void finish() {
+    decoder_.finish();
+    require(decoder_.status());
+  }
 
  private:
   Input<uint8_t> data_;
@@ -127,8 +149,8 @@ class BoundBatch {
   nb::list results() const {
     nb::list results;
     for (const BatchUnit& unit : batch_.units()) {
-      if (unit.failure) {
-        results.append(nb::str(Failure(*unit.failure).what()));
+      if (unit.status != Status::kOk) {
+        results.append(nb::str(message_of(unit.status)));
         continue;
       }
       nb::list parts;
@@ -160,7 +182,7 @@ int64_t run_quantizer(Quantize quantize, Input<float> weights, Output<int32_t> l
   expect(levels, rows * columns, "levels do not have the tensor's size");
   s.qp_density = qp_density;
   s.lambda_scale = lambda_scale;
-  s.rate_unary_length = rate_unary_length;
+  s.unary_length = rate_unary_length + 1;
   if (scan_order < 0 || scan_order > 4 || qp_density < 0 || qp_density > 7 || rate_unary_length < 0 ||
       rate_unary_length > 255) {
     throw Failure(Status::kBadParameter);
@@ -229,7 +251,7 @@ int run_feedback(Input<float> weights, Output<int32_t> levels, int64_t rows, int
   settings.dependent = dependent;
   settings.start_state = start_state;
   settings.end_state = end_state;
-  settings.plain = plain;
+  settings.scalar = plain;
   nb::gil_scoped_release unlocked;
   return quantize_feedback(weights.data(), levels.data(), form, settings);
 }
@@ -275,7 +297,7 @@ NB_MODULE(_core, m) {
 
   nb::class_<BoundDecoder>(m, "PayloadDecoder", "Decodes tensors of integers from one arithmetic codeword.")
       .def(nb::init<Input<uint8_t>>(), "data"_a)
-      .def("field", [](BoundDecoder& self, int bits) { return self.get().field(bits); }, "bits"_a)
+      .def("field", &BoundDecoder::field, "bits"_a)
       .def(
           "tensor",
           [](BoundDecoder& self, Output<int32_t> levels, int64_t rows, int64_t columns, int scan_order,
@@ -286,18 +308,14 @@ NB_MODULE(_core, m) {
                                              unary_length, has_parent, history, base, codebook_size,
                                              codebook_zero_offset);
             expect(levels, rows * columns, "levels do not have the tensor's size");
-            DecodedPart part;
-            {
-              nb::gil_scoped_release unlocked;
-              part = self.get().tensor(levels.data(), c);
-            }
+            const DecodedPart part = self.tensor(levels.data(), c);
             return std::make_tuple(part.history_used, part.rows_skipped, points_of(part.entry_points));
           },
           "levels"_a, "rows"_a, "columns"_a, nb::kw_only(), "scan_order"_a = 0, "second_edition"_a = true,
           "first_edition_1_0"_a = false, "dependent"_a = false, "unary_length"_a = 11, "has_parent"_a = false,
           "history"_a = nb::none(), "base"_a = nb::none(), "codebook_size"_a = 0, "codebook_zero_offset"_a = 0,
           "Fills `levels`; returns (history used, rows skipped, entry points as observed).")
-      .def("finish", [](BoundDecoder& self) { self.get().finish(); });
+      .def("finish", &BoundDecoder::finish);
 
   nb::class_<BoundBatch>(m, "BatchDecoder", "Decodes payloads that do not depend on each other, several at a time.")
       .def(nb::init<>())
@@ -333,10 +351,10 @@ NB_MODULE(_core, m) {
          int qp_density, float lambda_scale, int unary_length, int passes) {
         if (unary_length < 1 || unary_length > 256 || passes < 1) throw Failure(Status::kBadParameter);
         const auto quantize = [&](const float* w, int32_t* l, const QuantizerSettings& s, int64_t q) {
-          return quantize_rd(w, l, s, q, unary_length, passes);
+          return quantize_rd(w, l, s, q, passes);
         };
         return run_quantizer(quantize, std::move(weights), std::move(levels), rows, columns, scan_order, qp, qp_density,
-                             lambda_scale, 0);
+                             lambda_scale, unary_length - 1);
       },
       "weights"_a, "levels"_a, "rows"_a, "columns"_a, "qp"_a, nb::kw_only(), "scan_order"_a = 0, "qp_density"_a = 2,
       "lambda_scale"_a = 1.0f, "unary_length"_a = 11, "passes"_a = 1,
@@ -367,8 +385,8 @@ NB_MODULE(_core, m) {
         expect(values, count, "values do not have the size of the indexes");
         expect(codebook, static_cast<int64_t>(codebook.size()), "");
         nb::gil_scoped_release unlocked;
-        dequantize_codebook(indexes.data(), values.data(), static_cast<int64_t>(indexes.size()), codebook.data(),
-                            static_cast<int64_t>(codebook.size()), zero_offset, step);
+        require(dequantize_codebook(indexes.data(), values.data(), static_cast<int64_t>(indexes.size()),
+                                    codebook.data(), static_cast<int64_t>(codebook.size()), zero_offset, step));
       },
       "indexes"_a, "values"_a, "codebook"_a, "zero_offset"_a, "step"_a,
       "values = f32(codebook[index + zero_offset] * step); may share the memory of `indexes`.");
@@ -380,7 +398,8 @@ NB_MODULE(_core, m) {
         if (codebook_size < 1) throw Failure(Status::kBadParameter);
         const Geometry g = geometry_of(rows, columns, 0);
         nb::gil_scoped_release unlocked;
-        return codebook_zero_offset(indexes.data(), g, codebook_size, unary_length, first_edition_1_0);
+        return codebook_zero_offset(indexes.data(), g, codebook_size, first_edition_1_0 ? unary_length : unary_length + 1,
+                                    first_edition_1_0);
       },
       "indexes"_a, "rows"_a, "columns"_a, "codebook_size"_a, "unary_length"_a, "first_edition_1_0"_a = false,
       "Zero offset with the shortest profile-0 payload of index - offset; the smallest of equals.");

@@ -5,10 +5,12 @@
 #include <map>
 #include <memory>
 #include <numeric>
+#include <optional>
 #include <utility>
 
+#include "coder/decoder_kernels.h"
 #include "coder/interleaved_runs.h"
-#include "quantize/quantizers.h"
+#include "quantize/dequantize.h"
 
 namespace netpress {
 
@@ -74,13 +76,12 @@ class BatchWorker {
     if (count == 0) return false;
     int64_t rounds = count == 1 ? 0 : lanes[0]->rounds();
     for (int i = 1; i < count; ++i) rounds = std::min(rounds, lanes[static_cast<size_t>(i)]->rounds());
-    if (rounds >= kLeastRounds) run_lanes(lanes.data(), count, rounds);
+    if (rounds >= kLeastRounds) kDecoderKernels.run_lanes(lanes.data(), count, rounds);
     for (int i = 0; i < count; ++i) {
       Slot& slot = *busy[static_cast<size_t>(i)];
-      guarded(slot, [&] {
-        if (rounds >= kLeastRounds && slot.lane.has_escaped) slot.lane.escape();
-        if (count == 1 || slot.lane.rounds() < kLeastRounds || escapes_often(slot.lane)) finish_tensor(slot);
-      });
+      if (rounds >= kLeastRounds && slot.lane.has_escaped) slot.lane.escape();
+      const bool alone = count == 1 || slot.lane.rounds() < kLeastRounds || escapes_often(slot.lane);
+      if (!ends_by_failure(slot) && alone) finish_tensor(slot);
       if (slot.unit == nullptr) begin(slot);
     }
     return true;
@@ -96,11 +97,9 @@ class BatchWorker {
       BatchUnit* const unit = batch_.take();
       if (unit == nullptr) return false;
       slot.unit = unit;
-      guarded(slot, [&] {
-        slot.part = 0;
-        slot.decoder.emplace(unit->data, unit->size);
-        proceed(slot);
-      });
+      slot.part = 0;
+      slot.decoder.emplace(unit->data, unit->size);
+      proceed(slot);
     }
     return true;
   }
@@ -111,6 +110,7 @@ class BatchWorker {
       BatchPart& part = slot.unit->parts[slot.part];
       if (part.field_bits > 0) part.field = slot.decoder->field(part.field_bits);
       slot.opened = slot.decoder->open(part.coding);
+      if (ends_by_failure(slot)) return;
       const int64_t size = part.coding.geometry.size();
       if (slot.opened.is_single_run() && size >= kLeastValues) {
         slot.lane.start(slot.decoder->coder(), slot.opened.contexts.data(), machines_.get(slot.opened.coding),
@@ -118,14 +118,16 @@ class BatchWorker {
         return;
       }
       slot.decoder->weights(part.levels, slot.opened);
+      if (ends_by_failure(slot)) return;
       close(slot, part);
     }
     slot.decoder->finish();
-    slot.unit = nullptr;
+    if (!ends_by_failure(slot)) slot.unit = nullptr;
   }
 
   void finish_tensor(Slot& slot) {
     slot.lane.finish();
+    if (ends_by_failure(slot)) return;
     close(slot, slot.unit->parts[slot.part]);
     ++slot.part;
     proceed(slot);
@@ -139,14 +141,11 @@ class BatchWorker {
   }
 
   // A failure ends its unit and no other.
-  template <typename Action>
-  static void guarded(Slot& slot, Action&& action) {
-    try {
-      action();
-    } catch (const Failure& failure) {
-      slot.unit->failure = failure.status();
-      slot.unit = nullptr;
-    }
+  static bool ends_by_failure(Slot& slot) {
+    if (!slot.decoder->failed()) return false;
+    slot.unit->status = slot.decoder->status();
+    slot.unit = nullptr;
+    return true;
   }
 
   BatchDecoder& batch_;

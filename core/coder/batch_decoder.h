@@ -4,10 +4,10 @@
 #include <atomic>
 #include <cstdint>
 #include <mutex>
-#include <optional>
 #include <vector>
 
-#include "coder/level_coder.h"
+#include "base/status.h"
+#include "coder/level_decoder.h"
 
 namespace netpress {
 
@@ -29,7 +29,7 @@ struct BatchUnit {
   const uint8_t* data = nullptr;
   size_t size = 0;
   std::vector<BatchPart> parts;
-  std::optional<Status> failure;  // what was decoded before it stands in the parts
+  Status status = Status::kOk;  // what was decoded before a failure stands in the parts
 
   int64_t values() const;
 };

@@ -1,41 +1,16 @@
-// Context layout, context selection and the binarisation of one integer, written once for every user: the encoder, the
-// decoder, the parameter-set search and the rate models differ only in what they do with a bin.
+// Context selection and the binarisation of one integer, written once for every user: the encoder, the decoder, the
+// parameter-set search and the rate models differ only in what they do with a bin. Source: ISO/IEC 15938-17,
+// binarisation of quantised weights and the selection of their contexts.
 #pragma once
 
 #include <cstdint>
 #include <limits>
-#include <vector>
 
-#include "coder/probability.h"
 #include "base/status.h"
+#include "coder/context_layout.h"
+#include "coder/probability.h"
 
 namespace netpress {
-
-// Index of each group of contexts for a unary length U.
-struct ContextLayout {
-  explicit constexpr ContextLayout(int unary_length)
-      : unary(unary_length),
-        greater(53),
-        greater_temporal(53 + 2 * unary_length),
-        prefix(53 + 4 * unary_length),
-        selection(87 + 4 * unary_length),
-        row_skip(89 + 4 * unary_length),
-        count(90 + 4 * unary_length) {}
-
-  static constexpr int kSignificance = 0;
-  static constexpr int kSignificanceTemporal = 24;
-  static constexpr int kSignificanceHistory = 40;
-  static constexpr int kSign = 48;
-  static constexpr int kSignTemporal = 51;
-
-  int unary;
-  int greater;
-  int greater_temporal;
-  int prefix;
-  int selection;
-  int row_skip;
-  int count;
-};
 
 // What the choice of a context depends on besides the integer itself.
 struct Neighbourhood {
@@ -124,7 +99,8 @@ void binarise(Sink& sink, const ContextLayout& layout, const Neighbourhood& n, c
   sink.bypass(static_cast<uint32_t>(rest - group), k);
 }
 
-// Inverse of binarise(): source.bin(context) and source.bypass(count) deliver the bins.
+// Inverse of binarise(): source.bin(context) and source.bypass(count) deliver the bins, source.fail(status) hears of a
+// value that there is not; what is returned then means nothing.
 template <bool kTemporal, bool kBounded, typename Source>
 int32_t debinarise(Source& source, const ContextLayout& layout, const Neighbourhood& n, const Bounds& bounds) {
   if (kBounded && bounds.single) return 0;
@@ -146,12 +122,15 @@ int32_t debinarise(Source& source, const ContextLayout& layout, const Neighbourh
     while (!(kBounded && k > 0 && limit - (j + 1) < group + (int64_t{1} << k))) {
       if (!source.bin(layout.prefix + k)) break;
       group += int64_t{1} << k;
-      if (++k > 30) throw Failure(Status::kValueOutOfRange);
+      if (++k >= kPrefixCount) {
+        source.fail(Status::kValueOutOfRange);
+        return 0;
+      }
     }
     size += group + source.bypass(k);
   }
-  if (kBounded && size > limit) throw Failure(Status::kIndexOutOfRange);
-  if (size > int64_t{2147483647} + negative) throw Failure(Status::kValueOutOfRange);
+  if (kBounded && size > limit) source.fail(Status::kIndexOutOfRange);
+  if (size > int64_t{2147483647} + negative) source.fail(Status::kValueOutOfRange);
   return static_cast<int32_t>(negative ? -size : size);
 }
 

@@ -3,15 +3,13 @@
 #include <algorithm>
 #include <cstring>
 
-#include "coder/run_coder.h"
 #include "base/processor.h"
+#include "coder/decoder_kernels.h"
 #include "coder/trellis.h"
 
 namespace netpress {
 
 namespace {
-
-#define NETPRESS_INLINE inline __attribute__((always_inline))
 
 constexpr unsigned kSignNodes = 24;
 constexpr unsigned kGreaterNodes = 48;
@@ -106,7 +104,7 @@ void Lane::escape() {
   const int64_t magnitude = machine->dependent() ? 2 * size - static_cast<int64_t>(from & 1) : size;
   const int64_t level = negative ? -magnitude : magnitude;
   if (size > int64_t{2147483647} + negative || level != static_cast<int32_t>(level)) {
-    throw Failure(Status::kValueOutOfRange);
+    coder->fail(Status::kValueOutOfRange);
   }
   *out++ = static_cast<int32_t>(level);
   const unsigned next = machine->dependent() ? kNextState[from][size & 1] : 0;
@@ -133,7 +131,7 @@ void Lane::finish() {
   Neighbourhood n;
   n.state = node / 3;
   n.previous = node % 3 == 0 ? 0 : node % 3 == 1 ? -1 : 1;
-  decode_plain(*coder, contexts, machine->layout(), machine->dependent(), out, end - out, n);
+  kDecoderKernels.decode_run(*coder, contexts, machine->layout(), machine->dependent(), out, end - out, n);
   out = end;
 }
 
@@ -218,32 +216,30 @@ NETPRESS_INLINE void run(Lane* const* lanes, int64_t rounds) {
   }
 }
 
-#if defined(__x86_64__)
-#define NETPRESS_TARGET __attribute__((target("bmi,bmi2,lzcnt")))
-
 template <int kLanes>
-NETPRESS_TARGET void run_bmi2(Lane* const* lanes, int64_t rounds) {
+void run_scalar(Lane* const* lanes, int64_t rounds) {
+  run<kLanes>(lanes, rounds);
+}
+
+#if defined(__x86_64__)
+template <int kLanes>
+NETPRESS_BMI2 void run_bmi2(Lane* const* lanes, int64_t rounds) {
   run<kLanes>(lanes, rounds);
 }
 #endif
-
-template <int kLanes>
-void run_any(Lane* const* lanes, int64_t rounds) {
-#if defined(__x86_64__)
-  if (has_bmi2()) return run_bmi2<kLanes>(lanes, rounds);
-#endif
-  run<kLanes>(lanes, rounds);
-}
 
 }  // namespace
 
-void run_lanes(Lane* const* lanes, int count, int64_t rounds) {
-  switch (count) {
-    case 1: return run_any<1>(lanes, rounds);
-    case 2: return run_any<2>(lanes, rounds);
-    case 3: return run_any<3>(lanes, rounds);
-    default: return run_any<kMostLanes>(lanes, rounds);
-  }
+void run_lanes_scalar(Lane* const* lanes, int count, int64_t rounds) {
+  static constexpr decltype(&run_scalar<1>) kByCount[] = {run_scalar<1>, run_scalar<2>, run_scalar<3>, run_scalar<4>};
+  kByCount[count - 1](lanes, rounds);
 }
+
+#if defined(__x86_64__)
+void run_lanes_bmi2(Lane* const* lanes, int count, int64_t rounds) {
+  static constexpr decltype(&run_bmi2<1>) kByCount[] = {run_bmi2<1>, run_bmi2<2>, run_bmi2<3>, run_bmi2<4>};
+  kByCount[count - 1](lanes, rounds);
+}
+#endif
 
 }  // namespace netpress

@@ -1,18 +1,19 @@
 // Decodes the weights of several tensors bin by bin in turn. One decoder is a chain of dependent steps, and branches on
 // its bins can hardly be predicted; here the binarisation is a table instead of branches, and while one chain waits,
-// the others go on. Equal to decode_plain() for every tensor.
+// the others go on. Equal to the runs of coder/run_decoder.h for every tensor.
 #pragma once
 
 #include <cstdint>
 #include <vector>
 
-#include "coder/arithmetic_coder.h"
+#include "coder/arithmetic_decoder.h"
 #include "coder/contexts.h"
 
 namespace netpress {
 
 // The binarisation of the weights of a tensor as a machine: each node is a bin with its context. Nodes 0 .. 23 are the
-// significance flags in the order of their contexts, so that a weight begins and ends in one of them.
+// significance flags in the order of their contexts, so that a weight begins and ends in one of them. Source: ISO/IEC
+// 15938-17, binarisation of quantised weights.
 class BinMachine {
  public:
   // What a bin does, from node and context in front of it to those behind it.
@@ -48,7 +49,8 @@ struct Lane {
   // Rounds of bins that need no look at the ends of payload and tensor.
   int64_t rounds() const;
 
-  // Decodes the rest of a magnitude that leaves the unary part. To be called where `has_escaped` is set.
+  // Decodes the rest of a magnitude that leaves the unary part. To be called where `has_escaped` is set. A value that
+  // there is not is a failure of `coder`.
   void escape();
 
   int64_t decoded() const { return out - begin; }
@@ -72,7 +74,12 @@ struct Lane {
 
 inline constexpr int kMostLanes = 4;
 
-// Runs 1 .. kMostLanes lanes for up to `rounds` rounds each; stops early where one escapes.
-void run_lanes(Lane* const* lanes, int count, int64_t rounds);
+// Runs 1 .. kMostLanes lanes for up to `rounds` rounds each; stops early where one escapes. Two versions with equal
+// results; kDecoderKernels has the one to use.
+void run_lanes_scalar(Lane* const* lanes, int count, int64_t rounds);
+
+#if defined(__x86_64__)
+void run_lanes_bmi2(Lane* const* lanes, int count, int64_t rounds);
+#endif
 
 }  // namespace netpress

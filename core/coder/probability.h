@@ -12,6 +12,7 @@ namespace netpress {
 inline constexpr int kSetCount = 9;
 inline constexpr uint32_t kBypassCost = 32768;  // one bypass bin, in 1/32768 bit
 
+// Source: ISO/IEC 15938-17, parameter sets of the probability estimator.
 struct EstimatorSet {
   uint8_t fast_shift;
   uint8_t slow_shift;
@@ -70,6 +71,7 @@ struct Context {
   int16_t fast = 0;
   uint16_t set = 0;
 
+  // Source: ISO/IEC 15938-17, initialisation of context variables.
   void reset(unsigned estimator_set) {
     set = static_cast<uint16_t>(estimator_set);
     fast = kEstimatorSets[set].fast;
@@ -80,8 +82,10 @@ struct Context {
 
   int sum() const { return slow + 16 * fast; }
 
+  // In 1/32768 bit.
   uint32_t cost(bool bin) const { return kBinCost[bin][512 + (sum() >> 3)]; }
 
+  // Source: ISO/IEC 15938-17, update of the probability estimator.
   void update(bool bin) {
     const StepTable& steps = kBinTables.steps[2 * size_t{set} + bin];
     const std::ptrdiff_t rounding = static_cast<std::ptrdiff_t>(bin) - 1;

@@ -1,8 +1,10 @@
-// Traversal of a tensor: row-major and block scans, row segments, block rows.
+// Traversal of a tensor: row-major and block scans, row segments, block rows. Source: ISO/IEC 15938-17, scan order of
+// quantised weights.
 #pragma once
 
 #include <algorithm>
 #include <cstdint>
+#include <type_traits>
 
 namespace netpress {
 
@@ -26,11 +28,22 @@ struct Segment {
   bool closes_block_row;  // the last segment of a block row that is not the last one
 };
 
-// Calls visit(Segment) for every segment in scan order. The whole row for scan order 0.
+// Calls visit(Segment) for every segment in scan order. The whole row for scan order 0. A visitor that returns false
+// ends the walk.
 template <typename Visit>
 void for_each_segment(const Geometry& g, Visit&& visit) {
+  const auto goes_on = [&](const Segment& s) {
+    if constexpr (std::is_void_v<decltype(visit(s))>) {
+      visit(s);
+      return true;
+    } else {
+      return static_cast<bool>(visit(s));
+    }
+  };
   if (g.scan_order == 0) {
-    for (int64_t y = 0; y < g.rows; ++y) visit(Segment{y, y * g.columns, (y + 1) * g.columns, false});
+    for (int64_t y = 0; y < g.rows; ++y) {
+      if (!goes_on(Segment{y, y * g.columns, (y + 1) * g.columns, false})) return;
+    }
     return;
   }
   const int64_t edge = g.block_edge();
@@ -40,7 +53,7 @@ void for_each_segment(const Geometry& g, Visit&& visit) {
       const int64_t right = std::min(g.columns, left + edge);
       for (int64_t y = top; y < bottom; ++y) {
         const bool closes = right == g.columns && y == bottom - 1 && bottom < g.rows;
-        visit(Segment{y, y * g.columns + left, y * g.columns + right, closes});
+        if (!goes_on(Segment{y, y * g.columns + left, y * g.columns + right, closes})) return;
       }
     }
   }

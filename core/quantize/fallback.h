@@ -1,9 +1,11 @@
 // The qp that a tensor gets when its levels would leave 32 bits at the qp that was asked for.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 
+#include "base/failure.h"
 #include "quantize/quantizers.h"
 
 namespace netpress {

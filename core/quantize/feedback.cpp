@@ -5,13 +5,19 @@
 #include <cstring>
 #include <vector>
 
-#include "search/feedback_search.h"
-#include "base/status.h"
+#include "base/failure.h"
 #include "coder/trellis.h"
+#include "search/encoder_kernels.h"
+#include "search/feedback_search.h"
 
 namespace netpress {
 
 namespace {
+
+// values[i] += influence[i] * error for `count` elements.
+void spread_error(float* values, const float* influence, float error, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) values[i] += influence[i] * error;
+}
 
 // Weights of one row in steps, with the influence of the rows before; and with that of the errors that are final, too.
 class Row {
@@ -35,8 +41,8 @@ class Row {
     for (int64_t k = first; k < row; ++k) {
       const float influence = form_.row_influence[k * form_.row_block + (row - first)];
       const float* errors = errors_.data() + (k - first) * form_.columns;
-      feedback_spread(weights_.data(), errors, influence, form_.columns);
-      feedback_spread(base_.data(), errors, influence, form_.columns);
+      spread_error(weights_.data(), errors, influence, form_.columns);
+      spread_error(base_.data(), errors, influence, form_.columns);
     }
   }
 
@@ -55,7 +61,7 @@ class Row {
     const int64_t end = std::min(block + form_.block, form_.columns);
     if (first >= end) return;
     const float* influence = form_.influence + (group_ * form_.columns + k) * form_.block;
-    feedback_spread(base_.data() + first, influence + (first - block), error, end - first);
+    spread_error(base_.data() + first, influence + (first - block), error, end - first);
   }
 
   float weight(int64_t j) const { return weights_[static_cast<size_t>(j)]; }
@@ -129,7 +135,7 @@ class TrellisSearch {
         levels_(levels),
         form_(form),
         settings_(settings),
-        step_(settings.plain ? feedback_step_plain : feedback_step()),
+        step_(settings.scalar ? feedback_step_scalar : kEncoderKernels.feedback_step),
         row_(form, settings.reciprocal) {
     std::fill(survivors_.cost, survivors_.cost + 8, kFeedbackUnreachable);
     survivors_.cost[settings.start_state] = 0;
@@ -247,9 +253,9 @@ class TrellisSearch {
   int32_t* levels_;
   const FeedbackForm& form_;
   const FeedbackSettings& settings_;
-  FeedbackStep step_;
+  decltype(&feedback_step_scalar) step_;
   Row row_;
-  Survivors survivors_;
+  FeedbackSurvivors survivors_;
   std::vector<float> band_;
   int64_t banded_ = -1;
   int64_t first_open_ = 0;

@@ -34,7 +34,7 @@ struct FeedbackSettings {
   const FrozenRates* rates = nullptr;  // bits times lambda in the units of the form; null: without a rate
   int start_state = 0;                 // of the trellis
   int end_state = -1;                  // -1: any
-  bool plain = false;                  // the plain twin of the search; the result is the same
+  bool scalar = false;                 // the scalar twin of the search; the result is the same
 };
 
 // Levels above this are not searched for: single precision has no room for the errors of larger ones.

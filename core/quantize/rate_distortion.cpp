@@ -5,11 +5,12 @@
 #include <vector>
 
 #include "coder/contexts.h"
-#include "search/frozen_rates.h"
+#include "quantize/dequantize.h"
 #include "quantize/quantizers.h"
-#include "search/frozen_rate_search.h"
 #include "quantize/scan_ordered.h"
-#include "coder/trellis.h"
+#include "search/encoder_kernels.h"
+#include "search/frozen_rates.h"
+#include "search/trellis_branches.h"
 
 namespace netpress {
 
@@ -23,8 +24,8 @@ constexpr float kUnreachable = 1e30f;
 // Where levels are this large on average, neighbouring ones cost the same.
 constexpr double kFineLevels = 128;
 
-// What the search without a rate leaves: the mean magnitude of all levels, and the mean squared error, in squared steps,
-// of the weights that are not zero. Those that are have no error and, with a rate or without, the level 0.
+// What the search without a rate leaves: the mean magnitude of all levels, and the mean squared error, in squared
+// steps, of the weights that are not zero. Those that are have no error and, with a rate or without, the level 0.
 struct Quality {
   double magnitude = 0;
   double noise = 0;
@@ -45,14 +46,14 @@ Quality measure(const float* weights, const int32_t* levels, int64_t count, doub
 }
 
 void search(const float* weights, int32_t* levels, int64_t count, double reciprocal, const FrozenRates& rates,
-            std::vector<RdDecision>& decisions) {
+            std::vector<FrozenRateDecision>& decisions) {
   float cost[8];
   std::fill(cost, cost + 8, kUnreachable);
   cost[0] = 0;
-  rd_forward(weights, count, reciprocal, rates, cost, decisions.data());
+  kEncoderKernels.frozen_rate_forward(weights, count, reciprocal, rates, cost, decisions.data());
   const unsigned last = static_cast<unsigned>(std::min_element(cost, cost + 8) - cost);
   trace_back(weights, levels, count, reciprocal, last, [&](int64_t i, unsigned state) {
-    const RdDecision decision = decisions[static_cast<size_t>(i)];
+    const FrozenRateDecision decision = decisions[static_cast<size_t>(i)];
     const unsigned odd = decision.odd >> state & 1;
     const uint8_t source = static_cast<uint8_t>(odd ? kOddSource[state] : kEvenSource[state]);
     const unsigned zero = decision.zero >> source & ~odd & 1;
@@ -63,10 +64,10 @@ void search(const float* weights, int32_t* levels, int64_t count, double recipro
 }  // namespace
 
 int64_t quantize_rd(const float* weights, int32_t* levels, const QuantizerSettings& settings, int64_t qp,
-                    int unary_length, int passes) {
-  QuantizerSettings plain = settings;
-  plain.lambda_scale = 0;
-  const int64_t used = quantize_trellis(weights, levels, plain, qp);
+                    int passes) {
+  QuantizerSettings without_rate = settings;
+  without_rate.lambda_scale = 0;
+  const int64_t used = quantize_trellis(weights, levels, without_rate, qp);
   const int64_t count = settings.geometry.size();
   if (settings.lambda_scale <= 0 || count == 0) return used;
   const double reciprocal = 1.0 / static_cast<double>(static_cast<float>(step_size(used, settings.qp_density)));
@@ -74,9 +75,9 @@ int64_t quantize_rd(const float* weights, int32_t* levels, const QuantizerSettin
   // The slope of a curve whose error falls by a factor of 4 per bit, at the error that the steps leave.
   const double lambda = static_cast<double>(settings.lambda_scale) * 2 * std::log(2.0) * quality.noise;
   if (!(lambda > 0) || quality.magnitude > kFineLevels) return used;
-  const ContextLayout layout(unary_length);
+  const ContextLayout layout(settings.unary_length);
   const ScanOrdered ordered(weights, settings.geometry);
-  std::vector<RdDecision> decisions(static_cast<size_t>(count));
+  std::vector<FrozenRateDecision> decisions(static_cast<size_t>(count));
   ordered.arrange(levels);
   for (int pass = 0; pass < passes; ++pass) {
     const FrozenRates rates = freeze(count_bins(levels, count, layout, true), layout, lambda);

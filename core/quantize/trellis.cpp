@@ -2,12 +2,12 @@
 #include <cmath>
 #include <vector>
 
-#include "quantize/quantizers.h"
+#include "quantize/dequantize.h"
 #include "quantize/fallback.h"
-#include "search/nncodec_rate_search.h"
+#include "quantize/quantizers.h"
 #include "quantize/scan_ordered.h"
-#include "coder/trellis.h"
-#include "search/distortion_search.h"
+#include "search/encoder_kernels.h"
+#include "search/trellis_branches.h"
 
 namespace netpress {
 
@@ -52,7 +52,7 @@ bool search_distortion(const float* weights, int32_t* levels, int64_t count, con
   std::vector<uint16_t> decisions(static_cast<size_t>(count));
   double cost[8];
   start_costs(cost);
-  trellis_forward(weights, count, scale.reciprocal, cost, decisions.data());
+  kEncoderKernels.distortion_forward(weights, count, scale.reciprocal, cost, decisions.data());
   trace_back(weights, levels, count, scale.reciprocal, cheapest_state(cost), [&](int64_t i, unsigned state) {
     const unsigned taken = decisions[static_cast<size_t>(i)] >> state;
     const unsigned third = taken >> 8 & 1;
@@ -69,8 +69,8 @@ bool search_rate_distortion(const float* weights, int32_t* levels, int64_t count
   std::vector<uint16_t> decisions(static_cast<size_t>(count));
   double cost[8];
   start_costs(cost);
-  const RateSearch search{scale.reciprocal, 32768.0 / lambda, settings.rate_unary_length};
-  rate_forward(weights, count, search, cost, decisions.data());
+  const RateSearch search{scale.reciprocal, 32768.0 / lambda, settings.nncodec_rate_length()};
+  kEncoderKernels.nncodec_rate_forward(weights, count, search, cost, decisions.data());
   trace_back(weights, levels, count, scale.reciprocal, cheapest_state(cost), [&](int64_t i, unsigned state) {
     const unsigned bits = decisions[static_cast<size_t>(i)] >> state;
     const unsigned taken = (bits & 1) | (bits >> 7 & 2);

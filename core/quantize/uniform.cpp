@@ -1,18 +1,11 @@
 #include <cmath>
-#include <cstring>
-#include <vector>
 
-#include "quantize/quantizers.h"
+#include "quantize/dequantize.h"
 #include "quantize/fallback.h"
+#include "quantize/quantizers.h"
 #include "search/rate_model.h"
 
 namespace netpress {
-
-double step_size(int64_t qp, int qp_density) {
-  const int64_t k = int64_t{1} << qp_density;
-  const double mul = static_cast<double>(k + (qp & (k - 1)));
-  return std::ldexp(mul, static_cast<int>((qp >> qp_density) - qp_density));
-}
 
 namespace {
 
@@ -38,7 +31,7 @@ bool rate_distortion(const float* weights, int32_t* levels, const QuantizerSetti
   const double inverse = 1.0 / step;
   const double lambda = static_cast<double>(settings.lambda_scale) * (std::log(2.0) / 6.0);
   const double distortion_scale = 32768.0 / lambda;
-  RateModel rate(settings.rate_unary_length);
+  RateModel rate(settings.nncodec_rate_length());
   bool fits = true;
   for_each_segment(settings.geometry, [&](const Segment& s) {
     for (int64_t p = s.begin; fits && p < s.end; ++p) {
@@ -78,29 +71,6 @@ int64_t quantize_uniform(const float* weights, int32_t* levels, const QuantizerS
     return settings.lambda_scale > 0 ? rate_distortion(weights, levels, settings, attempt)
                                      : nearest(weights, levels, settings, attempt);
   });
-}
-
-void dequantize_uniform(const int32_t* levels, void* values, int64_t count, float step) {
-  char* out = static_cast<char*>(values);
-  for (int64_t i = 0; i < count; ++i) {
-    // Level 0 stands for +0.0 also where the step is not finite.
-    const float value = levels[i] == 0 ? 0.0f : static_cast<float>(levels[i]) * step;
-    std::memcpy(out + 4 * i, &value, 4);
-  }
-}
-
-void dequantize_codebook(const int32_t* indexes, void* values, int64_t count, const int32_t* codebook,
-                         int64_t codebook_size, int64_t zero_offset, double step) {
-  std::vector<float> entries(static_cast<size_t>(codebook_size));
-  for (int64_t i = 0; i < codebook_size; ++i) {
-    entries[static_cast<size_t>(i)] = static_cast<float>(static_cast<double>(codebook[i]) * step);
-  }
-  char* out = static_cast<char*>(values);
-  for (int64_t i = 0; i < count; ++i) {
-    const int64_t index = indexes[i] + zero_offset;
-    if (index < 0 || index >= codebook_size) throw Failure(Status::kIndexOutOfRange);
-    std::memcpy(out + 4 * i, &entries[static_cast<size_t>(index)], 4);
-  }
 }
 
 }  // namespace netpress

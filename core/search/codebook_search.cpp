@@ -2,7 +2,7 @@
 
 #include <vector>
 
-#include "coder/level_coder.h"
+#include "coder/level_encoder.h"
 
 namespace netpress {
 
@@ -13,7 +13,7 @@ int64_t codebook_zero_offset(const int32_t* indexes, const Geometry& geometry, i
   coding.geometry.scan_order = 0;
   coding.second_edition = false;
   coding.first_edition_1_0 = first_edition_1_0;
-  coding.unary_length = unary_length;
+  coding.unary_length = first_edition_1_0 ? unary_length : unary_length - 1;
   std::vector<int32_t> shifted(static_cast<size_t>(geometry.size()));
   int64_t best = 0;
   size_t best_bytes = ~size_t{0};

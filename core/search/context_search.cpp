@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <memory>
 
+#include "search/encoder_kernels.h"
 #include "search/estimators.h"
-#include "coder/trellis.h"
 
 namespace netpress {
 
@@ -13,6 +13,9 @@ namespace {
 constexpr int64_t kChunk = 4096;  // weights between two runs of the estimators; bounds the memory of the bin strings
 // With a unary length of 0 the first greater-than flags and the first prefix bins share contexts: two bins per weight.
 constexpr int64_t kBinsPerWeight = 2;
+
+// NNCodec forgets to clear the neighbour at block rows in this pass from version 2 on.
+bool clears_neighbour(const TensorCoding& coding, bool reference) { return !reference || coding.first_edition_1_0; }
 
 // The banks of all contexts. Collects the bins of each and runs them through its bank now and then.
 class Banks {
@@ -46,7 +49,7 @@ class Banks {
       length_[i] = 0;
     }
     std::sort(strings.begin(), strings.end(), [](const auto& a, const auto& b) { return a.count > b.count; });
-    run_estimators(strings.data(), strings.size());
+    kEncoderKernels.run_estimators(strings.data(), strings.size());
   }
 
   void restart() {
@@ -67,45 +70,60 @@ class Banks {
   std::vector<size_t> length_;
 };
 
+// A side of walk_weights() that gathers the bins of any tensor.
 template <bool kPlain>
-void gather(const int32_t* levels, const TensorCoding& coding, const std::vector<uint8_t>& skipped, bool reference,
-            Banks& banks) {
-  const ContextLayout layout(coding.unary_length);
-  const Bounds bounds = reference ? Bounds{} : coding.bounds();
-  const int32_t* base = coding.temporal() ? coding.base : nullptr;
-  // NNCodec forgets to clear the neighbour at block rows in this pass from version 2 on.
-  const bool clears_neighbour = !reference || coding.first_edition_1_0;
-  Neighbourhood n;
-  int64_t in_chunk = 0;
-  for_each_segment(coding.geometry, [&](const Segment& s) {
-    if (!skipped.empty() && skipped[static_cast<size_t>(s.row)]) {
-      if (coding.dependent) n.state = after_zeros(n.state, static_cast<uint64_t>(coding.geometry.columns));
-    } else {
-      for (int64_t p = s.begin; p < s.end; ++p) {
-        if (!kPlain && base != nullptr) n.base = base[p];
-        if (!kPlain && coding.history != nullptr) n.history = coding.history[p] != 0;
-        const int32_t coded = coding.dependent ? coded_from_level(levels[p], n.state) : levels[p];
-        const int32_t value = reference ? levels[p] : coded;
-        binarise<!kPlain, !kPlain>(banks, layout, n, bounds, value);
-        n.previous = value;
-        if (coding.dependent) n.state = kNextState[n.state][coded & 1];
-        if (++in_chunk == kChunk) {
-          banks.drain();
-          in_chunk = 0;
-        }
-      }
-    }
-    if (s.closes_block_row) {
-      banks.drain();
-      in_chunk = 0;
-      banks.restart();
-      if (clears_neighbour) n = Neighbourhood{0, 0, false, n.state};
-    }
-  });
-  banks.drain();
-}
+class Gatherer {
+ public:
+  Gatherer(const int32_t* levels, const TensorCoding& coding, bool reference, Banks& banks)
+      : levels_(levels),
+        coding_(coding),
+        reference_(reference),
+        banks_(banks),
+        layout_(coding.unary_length),
+        bounds_(reference ? Bounds{} : coding.bounds()),
+        base_(coding.temporal() ? coding.base : nullptr) {}
 
-// The bins of one chunk of weights of a plain tensor, as gather<true>() finds them but hardly with a branch that
+  void begin(const Neighbourhood&) {}
+  void skip(const Segment&) {}
+
+  void weights(const Segment& s, Neighbourhood& n) {
+    for (int64_t p = s.begin; p < s.end; ++p) {
+      if (!kPlain && base_ != nullptr) n.base = base_[p];
+      if (!kPlain && coding_.history != nullptr) n.history = coding_.history[p] != 0;
+      const int32_t coded = coding_.dependent ? coded_from_level(levels_[p], n.state) : levels_[p];
+      const int32_t value = reference_ ? levels_[p] : coded;
+      binarise<!kPlain, !kPlain>(banks_, layout_, n, bounds_, value);
+      n.previous = value;
+      if (coding_.dependent) n.state = kNextState[n.state][coded & 1];
+      if (++in_chunk_ == kChunk) drain();
+    }
+  }
+
+  void end_block_row(Neighbourhood& n) {
+    drain();
+    banks_.restart();
+    if (clears_neighbour(coding_, reference_)) n = Neighbourhood{0, 0, false, n.state};
+  }
+
+  bool failed() const { return false; }
+
+  void drain() {
+    banks_.drain();
+    in_chunk_ = 0;
+  }
+
+ private:
+  const int32_t* levels_;
+  const TensorCoding& coding_;
+  bool reference_;
+  Banks& banks_;
+  ContextLayout layout_;
+  Bounds bounds_;
+  const int32_t* base_;
+  int64_t in_chunk_ = 0;
+};
+
+// The bins of one chunk of weights of a plain tensor, as Gatherer<true> finds them but hardly with a branch that
 // depends on a weight: what is not a bin is written, too, and overwritten by the next one.
 class PlainChunk {
  public:
@@ -206,37 +224,57 @@ class PlainChunk {
   uint32_t sizes_[2][kChunk + 1];  // magnitudes by sign
 };
 
-// As gather<true>() for a unary length above 0.
-void gather_plain(const int32_t* levels, const TensorCoding& coding, const std::vector<uint8_t>& skipped,
-                  bool reference, Banks& banks) {
-  const ContextLayout layout(coding.unary_length);
-  const bool clears_neighbour = !reference || coding.first_edition_1_0;
-  const auto chunk = std::make_unique<PlainChunk>(layout, banks, coding.dependent, reference);
-  Neighbourhood n;
-  int64_t room = kChunk;
-  for_each_segment(coding.geometry, [&](const Segment& s) {
-    if (!skipped.empty() && skipped[static_cast<size_t>(s.row)]) {
-      if (coding.dependent) n.state = after_zeros(n.state, static_cast<uint64_t>(coding.geometry.columns));
-    } else {
-      for (int64_t p = s.begin; p < s.end;) {
-        const int64_t count = std::min(room, s.end - p);
-        chunk->add(levels + p, count, n);
-        p += count;
-        room -= count;
-        if (room == 0) {
-          chunk->drain();
-          room = kChunk;
-        }
-      }
+// As Gatherer<true> for a unary length above 0.
+class PlainGatherer {
+ public:
+  PlainGatherer(const int32_t* levels, const TensorCoding& coding, bool reference, Banks& banks)
+      : levels_(levels),
+        coding_(coding),
+        reference_(reference),
+        banks_(banks),
+        chunk_(std::make_unique<PlainChunk>(ContextLayout(coding.unary_length), banks, coding.dependent, reference)) {}
+
+  void begin(const Neighbourhood&) {}
+  void skip(const Segment&) {}
+
+  void weights(const Segment& s, Neighbourhood& n) {
+    for (int64_t p = s.begin; p < s.end;) {
+      const int64_t count = std::min(room_, s.end - p);
+      chunk_->add(levels_ + p, count, n);
+      p += count;
+      room_ -= count;
+      if (room_ == 0) drain();
     }
-    if (s.closes_block_row) {
-      chunk->drain();
-      room = kChunk;
-      banks.restart();
-      if (clears_neighbour) n = Neighbourhood{0, 0, false, n.state};
-    }
-  });
-  chunk->drain();
+  }
+
+  void end_block_row(Neighbourhood& n) {
+    drain();
+    banks_.restart();
+    if (clears_neighbour(coding_, reference_)) n = Neighbourhood{0, 0, false, n.state};
+  }
+
+  bool failed() const { return false; }
+
+  void drain() {
+    chunk_->drain();
+    room_ = kChunk;
+  }
+
+ private:
+  const int32_t* levels_;
+  const TensorCoding& coding_;
+  bool reference_;
+  Banks& banks_;
+  std::unique_ptr<PlainChunk> chunk_;
+  int64_t room_ = kChunk;
+};
+
+template <typename Side>
+void gather(const int32_t* levels, const TensorCoding& coding, const std::vector<uint8_t>& skipped, bool reference,
+            Banks& banks) {
+  Side side(levels, coding, reference, banks);
+  walk_weights(coding, skipped, side);
+  side.drain();
 }
 
 constexpr uint64_t kSetIndexCost = 3 * kBypassCost;
@@ -279,7 +317,7 @@ std::vector<uint8_t> choose_best(const Banks& banks, const TensorCoding& coding)
       const uint64_t with = selection.cost(true) + kSetIndexCost + banks.cost(i, set);
       const uint64_t without = selection.cost(false) + banks.cost(i, 0);
       // The last context of NNCodec 1.0 is never used, and decoders refuse a set for it.
-      const bool change = index != layout.prefix + 31 && with < without && without - with > price;
+      const bool change = index != layout.prefix + kPrefixCount && with < without && without - with > price;
       if (change) sets[i] = static_cast<uint8_t>(set);
       selection.update(change);
       total += change ? with : without;
@@ -302,12 +340,12 @@ std::vector<uint8_t> choose_sets(const int32_t* levels, const TensorCoding& codi
   Banks banks(contexts, coding.geometry.size());
   if (coding.is_plain(coding.use_history)) {
     if (coding.unary_length > 0) {
-      gather_plain(levels, coding, skipped, reference, banks);
+      gather<PlainGatherer>(levels, coding, skipped, reference, banks);
     } else {
-      gather<true>(levels, coding, skipped, reference, banks);
+      gather<Gatherer<true>>(levels, coding, skipped, reference, banks);
     }
   } else {
-    gather<false>(levels, coding, skipped, reference, banks);
+    gather<Gatherer<false>>(levels, coding, skipped, reference, banks);
   }
   return reference ? choose_as_reference(banks) : choose_best(banks, coding);
 }

@@ -4,9 +4,11 @@
 #include <cstdint>
 #include <vector>
 
-#include "coder/level_coder.h"
+#include "coder/tensor_coding.h"
 
 namespace netpress {
+
+enum class Search { kOff, kReference, kBest };
 
 // One set per context index. `skipped` is empty or the rows that are not coded.
 //

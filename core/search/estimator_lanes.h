@@ -8,6 +8,7 @@
 #include <array>
 #include <cstdint>
 
+#include "base/processor.h"
 #include "coder/probability.h"
 
 namespace netpress {
@@ -26,8 +27,7 @@ inline constexpr uint16_t kFastMask = 0xFF00;
 inline constexpr uint16_t kSlowMask = 0xFFF0;
 
 // Lanes after a bin; `sign` is 1 in the lanes that see a one, -1 in those that see a zero.
-__attribute__((target("avx2"), always_inline)) inline __m256i adapted(__m256i state, __m256i sign, __m256i factor,
-                                                                      __m256i mask) {
+NETPRESS_AVX2 NETPRESS_INLINE __m256i adapted(__m256i state, __m256i sign, __m256i factor, __m256i mask) {
   const __m128i steps = _mm_load_si128(reinterpret_cast<const __m128i*>(kFallingSteps.data()));
   // Moves indexes -16 .. -1 to bytes that a shuffle looks up, others and the upper bytes to such that give 0.
   const __m256i bias = _mm256_set1_epi16(static_cast<int16_t>(0x8080));

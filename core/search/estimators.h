@@ -1,5 +1,5 @@
 // The estimators of all parameter sets of a context, run over the bins that the context sees. Two versions with equal
-// results, chosen at run time.
+// results; kEncoderKernels has the one to use.
 #pragma once
 
 #include <array>
@@ -31,9 +31,7 @@ struct BinString {
 };
 
 // Runs each string through its bank. No bank may occur twice.
-void run_estimators(const BinString* strings, size_t count);
-
-void run_estimators_plain(const BinString* strings, size_t count);
+void run_estimators_scalar(const BinString* strings, size_t count);
 
 #if defined(__x86_64__)
 void run_estimators_avx2(const BinString* strings, size_t count);

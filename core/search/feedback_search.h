@@ -1,5 +1,5 @@
-// One step of the trellis search with error feedback. Every survivor has its own past, hence its own target (per-survivor
-// processing). Two versions with equal results, chosen at run time.
+// One step of the trellis search with error feedback. Every survivor has its own past, hence its own target
+// (per-survivor processing). Two versions with equal results; kEncoderKernels has the one to use.
 #pragma once
 
 #include <cstdint>
@@ -14,7 +14,7 @@ inline constexpr int kFeedbackWindow = kFeedbackDelay + kFeedbackBatch;
 inline constexpr float kFeedbackUnreachable = 1e30f;
 
 // The eight survivors: lane s has arrived in state s.
-struct Survivors {
+struct FeedbackSurvivors {
   alignas(32) float errors[kFeedbackWindow][8];     // weight less level at the open positions, in steps
   alignas(32) int32_t sources[kFeedbackWindow][8];  // state before each open position
   alignas(32) float cost[8];
@@ -31,18 +31,11 @@ struct FeedbackPosition {
 };
 
 // Extends the survivors by open position number `index` (0..kFeedbackWindow - 1). `rates` may be null.
-using FeedbackStep = void (*)(Survivors& survivors, int index, const FeedbackPosition& at, const FrozenRates* rates);
-
-void feedback_step_plain(Survivors& survivors, int index, const FeedbackPosition& at, const FrozenRates* rates);
+void feedback_step_scalar(FeedbackSurvivors& survivors, int index, const FeedbackPosition& at,
+                          const FrozenRates* rates);
 
 #if defined(__x86_64__)
-void feedback_step_avx2(Survivors& survivors, int index, const FeedbackPosition& at, const FrozenRates* rates);
+void feedback_step_avx2(FeedbackSurvivors& survivors, int index, const FeedbackPosition& at, const FrozenRates* rates);
 #endif
-
-// The faster one.
-FeedbackStep feedback_step();
-
-// values[i] += influence[i] * error for `count` elements.
-void feedback_spread(float* values, const float* influence, float error, int64_t count);
 
 }  // namespace netpress

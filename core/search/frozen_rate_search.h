@@ -1,7 +1,9 @@
 // Forward pass of the rate-distortion trellis search: eight single-precision costs, frozen rates. Two versions with
-// equal results, chosen at run time.
+// equal results; kEncoderKernels has the one to use.
 #pragma once
 
+#include <algorithm>
+#include <cmath>
 #include <cstdint>
 
 namespace netpress {
@@ -15,21 +17,44 @@ struct FrozenRates {
   float magnitude[2][kMagnitudes];  // by sign and magnitude, from 1; larger ones cost as much as the last
 };
 
-struct RdDecision {
+struct FrozenRateDecision {
   uint8_t zero;  // bit s: from state s, zero beats the other integer of even parity
   uint8_t odd;   // bit t: state t is better reached by an integer of odd parity
 };
 
-// `cost` holds the costs of the eight states before and after; weights are scaled by `reciprocal`.
-void rd_forward(const float* weights, int64_t count, double reciprocal, const FrozenRates& rates, float* cost,
-                RdDecision* decisions);
+// What both versions begin with.
+inline constexpr int64_t kRebase = 64;  // weights after which the smallest cost is taken off all costs
 
-void rd_forward_plain(const float* weights, int64_t count, double reciprocal, const FrozenRates& rates, float* cost,
-                      RdDecision* decisions);
+// Distortion and magnitude rate of the four candidate levels around a weight, by level modulo 4.
+struct FrozenRateCandidates {
+  float cost[4];
+  float zero;
+  int negative;
+};
+
+inline FrozenRateCandidates frozen_rate_candidates(float weight, double reciprocal, const FrozenRates& rates) {
+  FrozenRateCandidates c;
+  c.negative = weight < 0;
+  const double original = std::fabs(reciprocal * weight);
+  const int64_t first = std::max<int64_t>(1, static_cast<int64_t>(original) - 1);
+  for (int kind = 0; kind < 4; ++kind) {
+    const int64_t level = first + ((kind - first) & 3);
+    const float error = static_cast<float>(original - static_cast<double>(level));
+    const int64_t magnitude = std::min<int64_t>((level + 1) >> 1, FrozenRates::kMagnitudes - 1);
+    c.cost[kind] = error * error + rates.magnitude[c.negative][magnitude];
+  }
+  const float all = static_cast<float>(original);
+  c.zero = all * all;
+  return c;
+}
+
+// `cost` holds the costs of the eight states before and after; weights are scaled by `reciprocal`.
+void frozen_rate_forward_scalar(const float* weights, int64_t count, double reciprocal, const FrozenRates& rates,
+                                float* cost, FrozenRateDecision* decisions);
 
 #if defined(__x86_64__)
-void rd_forward_avx2(const float* weights, int64_t count, double reciprocal, const FrozenRates& rates, float* cost,
-                     RdDecision* decisions);
+void frozen_rate_forward_avx2(const float* weights, int64_t count, double reciprocal, const FrozenRates& rates,
+                              float* cost, FrozenRateDecision* decisions);
 #endif
 
 }  // namespace netpress

@@ -1,12 +1,12 @@
-// Forward pass of the trellis search with NNCodec's rate term. Three versions with equal results: one that keeps a rate
-// model per state as a whole, one that moves little more than what differs between states, and that in vector
-// registers.
+// Forward pass of the trellis search with NNCodec's rate term. Three versions with equal results: the definition,
+// which keeps a rate model per state as a whole, one that moves little more than what differs between states, and that
+// in vector registers. kEncoderKernels has the one to use.
 #pragma once
 
 #include <cmath>
 #include <cstdint>
 
-#include "coder/trellis.h"
+#include "search/trellis_branches.h"
 
 namespace netpress {
 
@@ -45,16 +45,14 @@ inline constexpr unsigned kNoBranch = 3;
 
 // `cost` holds the costs of the eight states before and after. Two bits per state and weight tell the branch taken:
 // bits t and 8 + t for state t. All levels have to fit 32 bits.
-void rate_forward(const float* weights, int64_t count, const RateSearch& search, double* cost, uint16_t* decisions);
-
-void rate_forward_plain(const float* weights, int64_t count, const RateSearch& search, double* cost,
-                        uint16_t* decisions);
-void rate_forward_portable(const float* weights, int64_t count, const RateSearch& search, double* cost,
-                           uint16_t* decisions);
+void nncodec_rate_forward_scalar(const float* weights, int64_t count, const RateSearch& search, double* cost,
+                                 uint16_t* decisions);
+void nncodec_rate_forward_definition(const float* weights, int64_t count, const RateSearch& search, double* cost,
+                                     uint16_t* decisions);
 
 #if defined(__x86_64__)
-void rate_forward_avx2(const float* weights, int64_t count, const RateSearch& search, double* cost,
-                       uint16_t* decisions);
+void nncodec_rate_forward_avx2(const float* weights, int64_t count, const RateSearch& search, double* cost,
+                               uint16_t* decisions);
 #endif
 
 }  // namespace netpress

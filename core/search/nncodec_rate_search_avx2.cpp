@@ -9,34 +9,32 @@
 #include <cfloat>
 #include <vector>
 
+#include "base/processor.h"
 #include "coder/contexts.h"
 #include "search/estimator_lanes.h"
 #include "search/nncodec_rate_search.h"
-#include "coder/trellis.h"
-
-#define NETPRESS_AVX2 __attribute__((target("avx2"), always_inline)) inline
+#include "search/trellis_branches.h"
 
 namespace netpress {
 
 namespace {
 
-constexpr int kSign = 24;
-constexpr int kGreater = 27;
-constexpr int kPrefixes = 34;
+constexpr int kSign = CompactContextLayout::kSign;
+constexpr int kGreater = CompactContextLayout::kGreater;
 static_assert(kEstimatorSets[0].sum == 0 && kEstimatorSets[0].fast == 0);  // so that contexts start as zeros
 
-NETPRESS_AVX2 __m256i costs_of(__m256i contexts, bool bin) {
+NETPRESS_AVX2 NETPRESS_INLINE __m256i costs_of(__m256i contexts, bool bin) {
   const __m256i parts = _mm256_srai_epi16(contexts, 7);
   const int* const costs = reinterpret_cast<const int*>(kBinCost[bin]) + 512;
   return _mm256_i32gather_epi32(costs, _mm256_madd_epi16(parts, _mm256_set1_epi16(1)), 4);
 }
 
 // Lanes that see a one become 1, the others -1, in both halves.
-NETPRESS_AVX2 __m256i signs_of(__m256i ones) {
+NETPRESS_AVX2 NETPRESS_INLINE __m256i signs_of(__m256i ones) {
   return _mm256_blendv_epi8(_mm256_set1_epi16(-1), _mm256_set1_epi16(1), ones);
 }
 
-NETPRESS_AVX2 __m256i adapted(__m256i contexts, __m256i ones) {
+NETPRESS_AVX2 NETPRESS_INLINE __m256i adapted(__m256i contexts, __m256i ones) {
   const __m256i factor = _mm256_set1_epi32(fast_factor(0) | slow_factor(0) << 16);
   const __m256i mask = _mm256_set1_epi32(static_cast<int>(uint32_t{kSlowMask} << 16 | kFastMask));
   return netpress::adapted(contexts, signs_of(ones), factor, mask);
@@ -66,19 +64,21 @@ class Rows {
  public:
   explicit Rows(int unary_length)
       : unary_(unary_length),
-        prefix_(kGreater + 2 * unary_length),
-        memory_(static_cast<size_t>(8 * (prefix_ + kPrefixes) + 8)) {
+        prefix_(CompactContextLayout(unary_length).prefix),
+        memory_(static_cast<size_t>(8 * CompactContextLayout(unary_length).count + 8)) {
     rows_ = memory_.data() + (32 - reinterpret_cast<uintptr_t>(memory_.data()) % 32) % 32 / sizeof(int32_t);
   }
 
   int unary() const { return unary_; }
 
-  NETPRESS_AVX2 __m256i row(int index) const { return _mm256_load_si256(pointer(index)); }
+  NETPRESS_AVX2 NETPRESS_INLINE __m256i row(int index) const { return _mm256_load_si256(pointer(index)); }
 
   // A row for each lane.
-  NETPRESS_AVX2 __m256i pick(__m256i index) const { return _mm256_i32gather_epi32(rows_, places(index), 4); }
+  NETPRESS_AVX2 NETPRESS_INLINE __m256i pick(__m256i index) const {
+    return _mm256_i32gather_epi32(rows_, places(index), 4);
+  }
 
-  NETPRESS_AVX2 void put(__m256i index, __m256i contexts) {
+  NETPRESS_AVX2 NETPRESS_INLINE void put(__m256i index, __m256i contexts) {
     alignas(32) int32_t place[8];
     alignas(32) int32_t value[8];
     _mm256_store_si256(reinterpret_cast<__m256i*>(place), places(index));
@@ -87,18 +87,18 @@ class Rows {
   }
 
   // Every state takes over the contexts of its source.
-  NETPRESS_AVX2 void move(__m256i sources) {
+  NETPRESS_AVX2 NETPRESS_INLINE void move(__m256i sources) {
     for (int i = 0; i < touched_; ++i) _mm256_store_si256(pointer(i), _mm256_permutevar8x32_epi32(row(i), sources));
   }
 
   // Adapts one row in some lanes.
-  NETPRESS_AVX2 void adapt(int index, __m256i ones, __m256i lanes) {
+  NETPRESS_AVX2 NETPRESS_INLINE void adapt(int index, __m256i ones, __m256i lanes) {
     const __m256i old = row(index);
     _mm256_store_si256(pointer(index), _mm256_blendv_epi8(old, adapted(old, ones), lanes));
   }
 
   // Adapts the greater-than flags to the magnitudes, of which none is above `largest`, nor that above the unary length.
-  NETPRESS_AVX2 void adapt_flags(__m256i sizes, bool negative, int largest) {
+  NETPRESS_AVX2 NETPRESS_INLINE void adapt_flags(__m256i sizes, bool negative, int largest) {
     for (int j = 0; j < largest; ++j) {
       const int index = kGreater + 2 * j + negative;
       const __m256i before = row(index);
@@ -127,7 +127,7 @@ class Rows {
   __m256i* pointer(int index) const { return reinterpret_cast<__m256i*>(rows_ + 8 * index); }
   Lane lane(int index, int state) { return {rows_[8 * index + state]}; }
 
-  NETPRESS_AVX2 static __m256i places(__m256i index) {
+  NETPRESS_AVX2 NETPRESS_INLINE static __m256i places(__m256i index) {
     return _mm256_add_epi32(_mm256_slli_epi32(index, 3), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
   }
 
@@ -165,7 +165,7 @@ struct Pair256 {
 };
 
 // (cost + distortion) + rate in all states.
-NETPRESS_AVX2 Pair256 totals(const Pair256& cost, __m256d distortion, __m256i rate) {
+NETPRESS_AVX2 NETPRESS_INLINE Pair256 totals(const Pair256& cost, __m256d distortion, __m256i rate) {
   const __m256d low = _mm256_cvtepi32_pd(_mm256_castsi256_si128(rate));
   const __m256d high = _mm256_cvtepi32_pd(_mm256_extracti128_si256(rate, 1));
   return {_mm256_add_pd(_mm256_add_pd(cost.low, distortion), low),
@@ -173,20 +173,20 @@ NETPRESS_AVX2 Pair256 totals(const Pair256& cost, __m256d distortion, __m256i ra
 }
 
 // Takes the smaller costs into `best`; all ones in the 32-bit lanes where `offer` is the smaller one.
-NETPRESS_AVX2 __m256i improve(Pair256& best, const Pair256& offer) {
+NETPRESS_AVX2 NETPRESS_INLINE __m256i improve(Pair256& best, const Pair256& offer) {
   const __m256 low = _mm256_castpd_ps(_mm256_cmp_pd(offer.low, best.low, _CMP_LT_OQ));
   const __m256 high = _mm256_castpd_ps(_mm256_cmp_pd(offer.high, best.high, _CMP_LT_OQ));
   best = {_mm256_min_pd(offer.low, best.low), _mm256_min_pd(offer.high, best.high)};
   return _mm256_permute4x64_epi64(_mm256_castps_si256(_mm256_shuffle_ps(low, high, 0x88)), 0xD8);
 }
 
-NETPRESS_AVX2 unsigned mask_of(__m256i lanes) {
+NETPRESS_AVX2 NETPRESS_INLINE unsigned mask_of(__m256i lanes) {
   return static_cast<unsigned>(_mm256_movemask_ps(_mm256_castsi256_ps(lanes)));
 }
 
 // Source or class of branch `number` into every state.
 template <int kNumber, bool kSource>
-NETPRESS_AVX2 __m256i branches() {
+NETPRESS_AVX2 NETPRESS_INLINE __m256i branches() {
   alignas(32) static constexpr std::array<int32_t, 8> kTable = [] {
     std::array<int32_t, 8> table{};
     for (size_t t = 0; t < 8; ++t) table[t] = kSource ? kBranches[t][kNumber].source : kBranches[t][kNumber].kind;
@@ -198,7 +198,7 @@ NETPRESS_AVX2 __m256i branches() {
 // The offers of branch `number` to every state, out of totals by class group (of even states 0 and 2, of odd ones 1 and
 // 3; then zero) and state.
 template <int kNumber>
-NETPRESS_AVX2 Pair256 offers(const double (*total)[8]) {
+NETPRESS_AVX2 NETPRESS_INLINE Pair256 offers(const double (*total)[8]) {
   const auto at = [&](int t) {
     const Branch b = kBranches[t][kNumber];
     return total[b.kind == kZeroKind ? 2 : b.kind >> 1][b.source];
@@ -208,8 +208,8 @@ NETPRESS_AVX2 Pair256 offers(const double (*total)[8]) {
 
 }  // namespace
 
-__attribute__((target("avx2"))) void rate_forward_avx2(const float* weights, int64_t count, const RateSearch& search,
-                                                       double* cost, uint16_t* decisions) {
+NETPRESS_AVX2 void nncodec_rate_forward_avx2(const float* weights, int64_t count, const RateSearch& search,
+                                             double* cost, uint16_t* decisions) {
   Rows rows(search.unary_length);
   const __m256i triple = _mm256_setr_epi32(0, 3, 6, 9, 12, 15, 18, 21);
   const __m256i odd_states = _mm256_setr_epi32(0, -1, 0, -1, 0, -1, 0, -1);
@@ -283,7 +283,7 @@ __attribute__((target("avx2"))) void rate_forward_avx2(const float* weights, int
     const __m256i takes_0 = improve(costs, offers<0>(total));
     const __m256i takes_1 = improve(costs, offers<1>(total));
     const __m256i takes_2 = improve(costs, offers<2>(total));
-    const auto chosen = [&](__m256i none, __m256i b0, __m256i b1, __m256i b2) __attribute__((target("avx2"))) {
+    const auto chosen = [&](__m256i none, __m256i b0, __m256i b1, __m256i b2) NETPRESS_AVX2 {
       return _mm256_blendv_epi8(_mm256_blendv_epi8(_mm256_blendv_epi8(none, b0, takes_0), b1, takes_1), b2, takes_2);
     };
     const __m256i sources =

@@ -1,5 +1,3 @@
-#include "search/nncodec_rate_search.h"
-
 #include <algorithm>
 #include <array>
 #include <cfloat>
@@ -7,49 +5,14 @@
 #include <vector>
 
 #include "coder/contexts.h"
-#include "search/rate_model.h"
-#include "coder/trellis.h"
+#include "search/nncodec_rate_search.h"
 
 namespace netpress {
-
-// Two banks of eight models, each with its own contexts and neighbour. A model is advanced with the state that was
-// reached and the neighbour of two weights ago; byte identity needs exactly that.
-void rate_forward_plain(const float* weights, int64_t count, const RateSearch& search, double* cost,
-                        uint16_t* decisions) {
-  std::vector<RateModel> previous(8, RateModel(search.unary_length));
-  std::vector<RateModel> current = previous;
-  for (int64_t i = 0; i < count; ++i) {
-    const RateCandidates c = rate_candidates(weights[i], search);
-    double next[8];
-    unsigned decision = 0;
-    for (unsigned t = 0; t < 8; ++t) {
-      double best = DBL_MAX;
-      unsigned taken = kNoBranch;
-      for (unsigned b = 0; b < 3; ++b) {
-        const auto [source, kind] = kBranches[t][b];
-        const double total = (cost[source] + c.distortion[kind]) +
-                             static_cast<double>(previous[source].cost(c.coded[kind], source));
-        if (total < best) {
-          best = total;
-          taken = b;
-        }
-      }
-      next[t] = best;
-      decision |= ((taken & 1) | (taken >> 1) << 8) << t;
-      const Branch branch = taken == kNoBranch ? Branch{0, kZeroKind} : kBranches[t][taken];
-      current[t].copy_contexts(previous[branch.source]);
-      current[t].advance(c.coded[branch.kind], t);
-    }
-    decisions[i] = static_cast<uint16_t>(decision);
-    std::copy(next, next + 8, cost);
-    std::swap(previous, current);
-  }
-}
 
 namespace {
 
 // Context of set 0, in half the size of a Context.
-struct Pair {
+struct SmallContext {
   int16_t fast;
   int16_t slow;
 
@@ -66,18 +29,18 @@ static_assert(kEstimatorSets[0].sum == 0 && kEstimatorSets[0].fast == 0);  // so
 
 // Contexts of all states, before and after a weight. Only those that some state has touched are copied: the others are
 // still the same everywhere.
-class Survivors {
+class RateSurvivors {
  public:
-  explicit Survivors(int unary_length)
+  explicit RateSurvivors(int unary_length)
       : unary_(unary_length),
-        prefix_(kGreater + 2 * unary_length),
-        stride_((prefix_ + kPrefixes + kChunk - 1) / kChunk * kChunk),
+        prefix_(CompactContextLayout(unary_length).prefix),
+        stride_((CompactContextLayout(unary_length).count + kChunk - 1) / kChunk * kChunk),
         contexts_(static_cast<size_t>(16 * stride_)) {}
 
   // Costs of the integers 0, `size` and `size` + 1 with the sign `negative`.
   std::array<uint64_t, 3> costs(unsigned state, unsigned neighbour, bool negative, int64_t size) const {
-    const Pair* const c = before(state);
-    const Pair significance = c[3 * state + neighbour];
+    const SmallContext* const c = before(state);
+    const SmallContext significance = c[3 * state + neighbour];
     const uint64_t shared = uint64_t{significance.cost(true)} + c[kSign + neighbour].cost(negative);
     const auto [low, high] = magnitude_costs(c, negative, size);
     return {significance.cost(false), shared + low, shared + high};
@@ -85,7 +48,7 @@ class Survivors {
 
   // Takes the contexts of the state before to the state after, and adapts them to an integer.
   void advance(unsigned source, unsigned target, unsigned neighbour, int32_t value) {
-    Pair* const c = after(target);
+    SmallContext* const c = after(target);
     copy(before(source), c);
     const bool some = value != 0;
     c[3 * target + neighbour].update(some);
@@ -93,7 +56,7 @@ class Survivors {
     const bool negative = value < 0;
     c[kSign + neighbour].update(negative);
     const int64_t size = magnitude(value);
-    Pair* const greater = c + kGreater + negative;
+    SmallContext* const greater = c + kGreater + negative;
     int j = 0;
     int touched = kGreater;
     bool more;
@@ -110,27 +73,28 @@ class Survivors {
   void swap() { flip_ ^= 8; }
 
  private:
-  static constexpr int kSign = 24;
-  static constexpr int kGreater = 27;
-  static constexpr int kPrefixes = 34;
+  static constexpr int kSign = CompactContextLayout::kSign;
+  static constexpr int kGreater = CompactContextLayout::kGreater;
   static constexpr int kChunk = 8;  // contexts that are copied at once
 
-  Pair* after(unsigned state) { return contexts_.data() + static_cast<int>(state + 8 - flip_) * stride_; }
-  const Pair* before(unsigned state) const { return contexts_.data() + static_cast<int>(state + flip_) * stride_; }
-
-  void copy(const Pair* from, Pair* to) const {
-    for (int i = 0; i < touched_; i += kChunk) std::memcpy(to + i, from + i, kChunk * sizeof(Pair));
+  SmallContext* after(unsigned state) { return contexts_.data() + static_cast<int>(state + 8 - flip_) * stride_; }
+  const SmallContext* before(unsigned state) const {
+    return contexts_.data() + static_cast<int>(state + flip_) * stride_;
   }
 
-  std::array<uint64_t, 2> magnitude_costs(const Pair* c, bool negative, int64_t size) const {
+  void copy(const SmallContext* from, SmallContext* to) const {
+    for (int i = 0; i < touched_; i += kChunk) std::memcpy(to + i, from + i, kChunk * sizeof(SmallContext));
+  }
+
+  std::array<uint64_t, 2> magnitude_costs(const SmallContext* c, bool negative, int64_t size) const {
     if (size >= unary_) return {magnitude_cost(c, negative, size), magnitude_cost(c, negative, size + 1)};
-    const Pair* greater = c + kGreater + negative;
+    const SmallContext* greater = c + kGreater + negative;
     uint64_t shared = 0;
     for (int64_t j = 1; j < size; ++j, greater += 2) shared += greater->cost(true);
     return {shared + greater->cost(false), shared + greater->cost(true) + greater[2].cost(false)};
   }
 
-  uint64_t magnitude_cost(const Pair* c, bool negative, int64_t size) const {
+  uint64_t magnitude_cost(const SmallContext* c, bool negative, int64_t size) const {
     uint64_t total = 0;
     int j = 0;
     bool more;
@@ -150,7 +114,7 @@ class Survivors {
   }
 
   // Returns the first index behind the contexts it touches.
-  int adapt_prefix(Pair* c, int64_t rest) const {
+  int adapt_prefix(SmallContext* c, int64_t rest) const {
     int k = 0;
     for (; rest >= int64_t{1} << k; ++k) {
       c[prefix_ + k].update(true);
@@ -165,14 +129,14 @@ class Survivors {
   int stride_;
   int touched_ = kGreater + 2;
   unsigned flip_ = 0;
-  std::vector<Pair> contexts_;
+  std::vector<SmallContext> contexts_;
 };
 
 }  // namespace
 
-void rate_forward_portable(const float* weights, int64_t count, const RateSearch& search, double* cost,
-                           uint16_t* decisions) {
-  Survivors survivors(search.unary_length);
+void nncodec_rate_forward_scalar(const float* weights, int64_t count, const RateSearch& search, double* cost,
+                                 uint16_t* decisions) {
+  RateSurvivors survivors(search.unary_length);
   // Neighbour of each state, as a ternary context: of the weight before, and of the one before that.
   unsigned neighbours[8] = {};
   unsigned older[8] = {};
@@ -209,14 +173,6 @@ void rate_forward_portable(const float* weights, int64_t count, const RateSearch
     survivors.swap();
     decisions[i] = static_cast<uint16_t>(decision);
   }
-}
-
-void rate_forward(const float* weights, int64_t count, const RateSearch& search, double* cost, uint16_t* decisions) {
-#if defined(__x86_64__)
-  static const bool has_avx2 = __builtin_cpu_supports("avx2");
-  if (has_avx2) return rate_forward_avx2(weights, count, search, cost, decisions);
-#endif
-  rate_forward_portable(weights, count, search, cost, decisions);
 }
 
 }  // namespace netpress

@@ -1,56 +1,17 @@
-#include "search/distortion_search.h"
+#if defined(__x86_64__)
+#include <immintrin.h>
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
+#include "base/processor.h"
+#include "search/distortion_search.h"
 
 namespace netpress {
 
-void trellis_forward_plain(const float* weights, int64_t count, double reciprocal, double* cost, uint16_t* decisions) {
-  for (int64_t i = 0; i < count; ++i) {
-    const double original = (reciprocal * weights[i]) * (weights[i] < 0 ? -1 : 1);
-    const int64_t first = std::max<int64_t>(1, static_cast<int64_t>(original) - 1);
-    double d[5];
-    for (int kind = 0; kind < 4; ++kind) {
-      const double error = original - static_cast<double>(first + ((kind - first) & 3));
-      d[kind] = error * error;
-    }
-    d[4] = original * original;
-    // One row per state: source and class of the three branches, in order of examination.
-    static constexpr uint8_t kTable[8][6] = {{0, 0, 0, 4, 4, 2}, {2, 0, 2, 4, 6, 2}, {0, 2, 4, 0, 4, 4},
-                                             {2, 2, 6, 0, 6, 4}, {3, 1, 7, 3, 7, 4}, {1, 1, 5, 3, 5, 4},
-                                             {3, 3, 3, 4, 7, 1}, {1, 3, 1, 4, 5, 1}};
-    double next[8];
-    unsigned decision = 0;
-    for (unsigned t = 0; t < 8; ++t) {
-      const uint8_t* row = kTable[t];
-      double best = cost[row[0]] + d[row[1]];
-      const double second = cost[row[2]] + d[row[3]];
-      const double third = cost[row[4]] + d[row[5]];
-      if (second < best) {
-        best = second;
-        decision |= 1u << t;
-      }
-      if (third < best) {
-        best = third;
-        decision |= 256u << t;
-      }
-      next[t] = best;
-    }
-    std::copy(next, next + 8, cost);
-    decisions[i] = static_cast<uint16_t>(decision);
-  }
-}
-
-#if defined(__x86_64__)
-
 // Lanes are destination states 0..3 (reached from even states) and 4..7 (from odd states).
-__attribute__((target("avx2"))) void trellis_forward_avx2(const float* weights, int64_t count, double reciprocal,
-                                                          double* cost, uint16_t* decisions) {
+NETPRESS_AVX2 void distortion_forward_avx2(const float* weights, int64_t count, double reciprocal, double* cost,
+                                           uint16_t* decisions) {
   __m256d low = _mm256_loadu_pd(cost);
   __m256d high = _mm256_loadu_pd(cost + 4);
   // Distance from the first candidate to the candidate of class 0..3, by the class of the first candidate.
@@ -98,21 +59,6 @@ __attribute__((target("avx2"))) void trellis_forward_avx2(const float* weights, 
   _mm256_storeu_pd(cost + 4, high);
 }
 
-void trellis_forward(const float* weights, int64_t count, double reciprocal, double* cost, uint16_t* decisions) {
-  static const bool has_avx2 = __builtin_cpu_supports("avx2");
-  if (has_avx2) {
-    trellis_forward_avx2(weights, count, reciprocal, cost, decisions);
-  } else {
-    trellis_forward_plain(weights, count, reciprocal, cost, decisions);
-  }
-}
-
-#else
-
-void trellis_forward(const float* weights, int64_t count, double reciprocal, double* cost, uint16_t* decisions) {
-  trellis_forward_plain(weights, count, reciprocal, cost, decisions);
-}
+}  // namespace netpress
 
 #endif
-
-}  // namespace netpress

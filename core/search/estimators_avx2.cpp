@@ -1,8 +1,9 @@
-#include "search/estimators.h"
-
+#if defined(__x86_64__)
 #include <algorithm>
 
+#include "base/processor.h"
 #include "search/estimator_lanes.h"
+#include "search/estimators.h"
 
 namespace netpress {
 
@@ -18,41 +19,6 @@ constexpr uint32_t kHighestCost = [] {
   return highest;
 }();
 static_assert(uint64_t{kHighestCost} * kStretch < uint64_t{1} << 32);
-
-// Sets kFirst .. kFirst + 2 side by side, which hides the latency of their updates.
-template <unsigned kFirst>
-void run_three(EstimatorBank& bank, const uint8_t* bins, size_t count) {
-  Context a = bank.state[kFirst], b = bank.state[kFirst + 1], c = bank.state[kFirst + 2];
-  uint64_t cost_a = 0, cost_b = 0, cost_c = 0;
-  for (size_t i = 0; i < count; ++i) {
-    cost_a += a.cost(bins[i]);
-    cost_b += b.cost(bins[i]);
-    cost_c += c.cost(bins[i]);
-    a.update(bins[i]);
-    b.update(bins[i]);
-    c.update(bins[i]);
-  }
-  bank.state[kFirst] = a;
-  bank.state[kFirst + 1] = b;
-  bank.state[kFirst + 2] = c;
-  bank.cost[kFirst] += cost_a;
-  bank.cost[kFirst + 1] += cost_b;
-  bank.cost[kFirst + 2] += cost_c;
-}
-
-}  // namespace
-
-void run_estimators_plain(const BinString* strings, size_t count) {
-  for (size_t i = 0; i < count; ++i) {
-    run_three<0>(*strings[i].bank, strings[i].bins, strings[i].count);
-    run_three<3>(*strings[i].bank, strings[i].bins, strings[i].count);
-    run_three<6>(*strings[i].bank, strings[i].bins, strings[i].count);
-  }
-}
-
-#if defined(__x86_64__)
-
-namespace {
 
 // A vector holds one context: the lanes of its fast states, then those of its slow states. Set 7 needs no lane: its
 // fast state is always 0, and its slow state is that of set 3.
@@ -88,7 +54,7 @@ struct Slot {
 
 // Advances the first kSlots slots by `count` bins. Side by side, they hide each other's latency.
 template <size_t kSlots>
-__attribute__((target("avx2"))) void advance(Slot* slots, size_t count) {
+NETPRESS_AVX2 void advance(Slot* slots, size_t count) {
   const __m256i factor = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(kLaneTables.factor));
   const __m256i mask = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(kLaneTables.mask));
   alignas(32) int16_t lanes[2 * kLanes];
@@ -159,19 +125,6 @@ void run_estimators_avx2(const BinString* strings, size_t count) {
   }
 }
 
-void run_estimators(const BinString* strings, size_t count) {
-  static const bool has_avx2 = __builtin_cpu_supports("avx2");
-  if (has_avx2) {
-    run_estimators_avx2(strings, count);
-  } else {
-    run_estimators_plain(strings, count);
-  }
-}
-
-#else
-
-void run_estimators(const BinString* strings, size_t count) { run_estimators_plain(strings, count); }
+}  // namespace netpress
 
 #endif
-
-}  // namespace netpress

@@ -1,12 +1,14 @@
-// Codes the integers of one tensor after another into one arithmetic codeword, and back.
+// How the integers of a tensor are coded, as far as encoder and decoder share it.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
-#include "coder/arithmetic_coder.h"
+#include "base/status.h"
 #include "coder/contexts.h"
 #include "coder/scan.h"
+#include "coder/trellis.h"
 
 namespace netpress {
 
@@ -25,9 +27,9 @@ struct TensorCoding {
   int64_t codebook_size = 0;
   int64_t codebook_zero_offset = 0;
 
-  // Throws kBadParameter on what no header can carry; forces scan order 0 where the standard does. A unary length of 0
+  // kBadParameter for what no header can carry; forces scan order 0 where the standard does. A unary length of 0
   // passes: no payload has it, but NNCodec's codebook search measures with it.
-  void normalise();
+  [[nodiscard]] Status normalise();
 
   // The codebook only bounds magnitudes in the second edition.
   int64_t bounding_codebook() const { return second_edition ? codebook_size : 0; }
@@ -41,7 +43,8 @@ struct TensorCoding {
   bool is_plain(bool history_in_use) const { return base == nullptr && !history_in_use && bounding_codebook() == 0; }
 };
 
-// Calls visit(context index, signalled) for every context of the parameter-set list, in coding order.
+// Calls visit(context index, signalled) for every context of the parameter-set list, in coding order. Source: ISO/IEC
+// 15938-17, signalling of the parameter sets of the probability estimators.
 template <typename Visit>
 void for_each_listed_context(const TensorCoding& c, bool history_in_use, Visit&& visit) {
   const ContextLayout layout(c.unary_length);
@@ -67,7 +70,8 @@ void for_each_listed_context(const TensorCoding& c, bool history_in_use, Visit&&
   }
 }
 
-// Start of a block row: distance in bits from the previous one, decoder register and trellis state.
+// Start of a block row: distance in bits from the previous one, decoder register and trellis state. Source: ISO/IEC
+// 15938-17, entry points.
 struct EntryPoint {
   uint64_t distance;
   unsigned value;
@@ -75,85 +79,33 @@ struct EntryPoint {
   bool operator==(const EntryPoint&) const = default;
 };
 
-enum class Search { kOff, kReference, kBest };
+// The contexts of a tensor before its first bin.
+std::vector<Context> fresh_contexts(int unary_length);
 
-class PayloadEncoder {
- public:
-  // `fast` false: the general loop for every tensor, against which tests compare.
-  explicit PayloadEncoder(bool fast = true) : fast_(fast) {}
-
-  // A `bits` wide two's complement field of bypass bins (the qp of a tensor).
-  void field(int64_t value, int bits);
-
-  // Codes `levels` (row-major). kBest searches parameter sets on the real bins, kReference as NNCodec does.
-  void tensor(const int32_t* levels, TensorCoding coding, Search search);
-
-  std::vector<uint8_t> finish();
-
-  // After finish(): the entry points of each tensor coded, in order.
-  const std::vector<std::vector<EntryPoint>>& entry_points() const { return entry_points_; }
-
- private:
-  struct Mark {
-    uint64_t doublings;
-    unsigned low;
-    unsigned state;
-  };
-
-  void weights(const int32_t* levels, const TensorCoding& coding, const std::vector<uint8_t>& skipped,
-               std::vector<Context>& contexts);
-  Mark mark(unsigned state) const { return {coder_.doublings(), coder_.low_window(), state}; }
-
-  bool fast_;
-  ArithmeticEncoder coder_;
-  std::vector<std::vector<Mark>> marks_;
-  std::vector<std::vector<EntryPoint>> entry_points_;
-};
-
-// What a decoded tensor part says besides the integers.
-struct DecodedPart {
-  bool history_used = false;
-  bool rows_skipped = false;
-  std::vector<EntryPoint> entry_points;  // as observed while decoding
-};
-
-// A tensor whose flags and parameter sets have been read, up to its first weight.
-struct OpenTensor {
-  TensorCoding coding;  // normalised
-  std::vector<Context> contexts;
-  std::vector<uint8_t> skipped;  // by row; empty if no row is
-  DecodedPart part;
-
-  // Its weights follow each other without a break and depend on nothing else.
-  bool is_single_run() const {
-    return coding.is_plain(part.history_used) && coding.geometry.scan_order == 0 && skipped.empty();
-  }
-};
-
-class PayloadDecoder {
- public:
-  PayloadDecoder(const uint8_t* data, size_t size, bool fast = true) : fast_(fast), coder_(data, size) {}
-
-  int64_t field(int bits);
-
-  // Decodes one tensor into `levels` (row-major, every position is written).
-  DecodedPart tensor(int32_t* levels, const TensorCoding& coding);
-
-  // The same in two steps.
-  OpenTensor open(const TensorCoding& coding);
-  void weights(int32_t* levels, OpenTensor& opened);
-
-  ArithmeticDecoder& coder() { return coder_; }
-
-  // Terminating bin, stop pattern, length.
-  void finish() { coder_.finish(); }
-
- private:
-  bool fast_;
-  ArithmeticDecoder coder_;
-};
-
-// Row y is 1 where all its integers are zero.
-std::vector<uint8_t> zero_rows(const int32_t* levels, const Geometry& geometry);
+// The walk over the weights of a tensor that the encoder, the decoder and the parameter-set search take. Side has
+//   begin(n)            before the first weight
+//   skip(segment)       for the segments of skipped rows
+//   weights(segment, n) for the others; leaves `n` as it is after the segment
+//   end_block_row(n)    after the last segment of a block row but the last one
+//   failed()            whether the walk ends
+// Source: ISO/IEC 15938-17, decoding process of quantised weights: row skipping, block rows.
+// `skipped` is empty or 1 for each row that is not coded.
+template <typename Side>
+void walk_weights(const TensorCoding& coding, const std::vector<uint8_t>& skipped, Side& side) {
+  Neighbourhood n;
+  side.begin(n);
+  for_each_segment(coding.geometry, [&](const Segment& s) {
+    if (side.failed()) return false;
+    if (!skipped.empty() && skipped[static_cast<size_t>(s.row)]) {
+      side.skip(s);
+      // Once per segment, with the full row length: also in a block scan.
+      if (coding.dependent) n.state = after_zeros(n.state, static_cast<uint64_t>(coding.geometry.columns));
+    } else {
+      side.weights(s, n);
+    }
+    if (s.closes_block_row) side.end_block_row(n);
+    return true;
+  });
+}
 
 }  // namespace netpress

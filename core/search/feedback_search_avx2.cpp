@@ -1,115 +1,27 @@
-#include "search/feedback_search.h"
-
-#include <algorithm>
-#include <cmath>
-#include <cstring>
-
-#include "coder/trellis.h"
-
 #if defined(__x86_64__)
 #include <immintrin.h>
-#endif
+
+#include "base/processor.h"
+#include "search/feedback_search.h"
+#include "search/trellis_branches.h"
 
 namespace netpress {
 
 namespace {
 
-// Smallest magnitudes of level that leave an even and an odd state with an integer of even and of odd parity; others are
-// multiples of 4 above. Zero is apart: it has even parity in every state.
-constexpr float kEvenFirst[2] = {4, 3};
-constexpr float kOddFirst[2] = {2, 1};
-
-// The nearest of first, first + 4, first + 8 ...
-inline float nearest(float size, float first) {
-  return first + 4.0f * std::max(std::nearbyint((size - first) * 0.25f), 0.0f);
-}
-
-inline int rate_index(float level) {
-  return std::min((static_cast<int>(level) + 1) >> 1, FrozenRates::kMagnitudes - 1);
-}
-
-}  // namespace
-
-void feedback_step_plain(Survivors& survivors, int index, const FeedbackPosition& at, const FrozenRates* rates) {
-  float target[8];
-  for (int s = 0; s < 8; ++s) {
-    target[s] = at.base;
-    const float* influence = at.influence;
-    for (int k = index - at.reach; k < index; ++k) target[s] += *influence++ * survivors.errors[k][s];
-  }
-  float even[8];
-  float odd[8];
-  float even_level[8];
-  float odd_level[8];
-  bool zero[8];
-  for (int s = 0; s < 8; ++s) {
-    const float size = std::fabs(target[s]);
-    const int negative = std::signbit(target[s]);
-    even_level[s] = nearest(size, kEvenFirst[s & 1]);
-    odd_level[s] = nearest(size, kOddFirst[s & 1]);
-    const float even_error = size - even_level[s];
-    const float odd_error = size - odd_level[s];
-    even[s] = survivors.cost[s] + (even_error * even_error) * at.importance;
-    odd[s] = survivors.cost[s] + (odd_error * odd_error) * at.importance;
-    float at_zero = survivors.cost[s] + (size * size) * at.importance;
-    if (rates != nullptr) {
-      const int neighbour = survivors.neighbour[s];
-      const float nonzero = rates->nonzero[negative][neighbour][s];
-      even[s] += nonzero + rates->magnitude[negative][rate_index(even_level[s])];
-      odd[s] += nonzero + rates->magnitude[negative][rate_index(odd_level[s])];
-      at_zero += rates->zero[neighbour][s];
-    }
-    if (negative) {
-      even_level[s] = -even_level[s];
-      odd_level[s] = -odd_level[s];
-    }
-    zero[s] = at_zero < even[s];
-    if (zero[s]) {
-      even[s] = at_zero;
-      even_level[s] = 0;
-    }
-  }
-  float carried[8];
-  for (int t = 0; t < 8; ++t) {
-    const float by_even = even[kEvenSource[t]];
-    const float by_odd = odd[kOddSource[t]];
-    const bool takes_odd = by_odd < by_even;
-    const int source = takes_odd ? kOddSource[t] : kEvenSource[t];
-    const float level = takes_odd ? odd_level[source] : even_level[source];
-    survivors.sources[index][t] = source;
-    survivors.cost[t] = takes_odd ? by_odd : by_even;
-    survivors.errors[index][t] = at.weight - level;
-    survivors.neighbour[t] = level == 0 ? 0 : level < 0 ? 1 : 2;
-  }
-  for (int k = 0; k < index; ++k) {
-    for (int t = 0; t < 8; ++t) carried[t] = survivors.errors[k][survivors.sources[index][t]];
-    std::copy(carried, carried + 8, survivors.errors[k]);
-  }
-}
-
-void feedback_spread(float* values, const float* influence, float error, int64_t count) {
-  for (int64_t i = 0; i < count; ++i) values[i] += influence[i] * error;
-}
-
-#if defined(__x86_64__)
-
-namespace {
-
-#define NETPRESS_AVX2 __attribute__((target("avx2"), always_inline)) inline
-
-NETPRESS_AVX2 __m256 nearest_avx2(__m256 size, __m256 first) {
+NETPRESS_AVX2 NETPRESS_INLINE __m256 nearest(__m256 size, __m256 first) {
   const __m256 quarters = _mm256_mul_ps(_mm256_sub_ps(size, first), _mm256_set1_ps(0.25f));
   const __m256 rounded = _mm256_round_ps(quarters, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
   const __m256 steps = _mm256_max_ps(rounded, _mm256_setzero_ps());
   return _mm256_add_ps(first, _mm256_mul_ps(_mm256_set1_ps(4.0f), steps));
 }
 
-NETPRESS_AVX2 __m256 weighted_square(__m256 error, __m256 importance) {
+NETPRESS_AVX2 NETPRESS_INLINE __m256 weighted_square(__m256 error, __m256 importance) {
   return _mm256_mul_ps(_mm256_mul_ps(error, error), importance);
 }
 
 // Rates of magnitudes; `table` is an offset of 0 or kMagnitudes by sign.
-NETPRESS_AVX2 __m256 magnitude_rates(const FrozenRates& rates, __m256 level, __m256i table) {
+NETPRESS_AVX2 NETPRESS_INLINE __m256 magnitude_rates(const FrozenRates& rates, __m256 level, __m256i table) {
   const __m256i one = _mm256_set1_epi32(1);
   const __m256i sizes = _mm256_srai_epi32(_mm256_add_epi32(_mm256_cvttps_epi32(level), one), 1);
   const __m256i bounded = _mm256_min_epi32(sizes, _mm256_set1_epi32(FrozenRates::kMagnitudes - 1));
@@ -118,8 +30,8 @@ NETPRESS_AVX2 __m256 magnitude_rates(const FrozenRates& rates, __m256 level, __m
 
 }  // namespace
 
-__attribute__((target("avx2"))) void feedback_step_avx2(Survivors& survivors, int index, const FeedbackPosition& at,
-                                                        const FrozenRates* rates) {
+NETPRESS_AVX2 void feedback_step_avx2(FeedbackSurvivors& survivors, int index, const FeedbackPosition& at,
+                                      const FrozenRates* rates) {
   const __m256i even_source = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(kEvenSource));
   const __m256i odd_source = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(kOddSource));
   const __m256 sign_bit = _mm256_set1_ps(-0.0f);
@@ -135,8 +47,8 @@ __attribute__((target("avx2"))) void feedback_step_avx2(Survivors& survivors, in
   const __m256 sign = _mm256_and_ps(target, sign_bit);
   const __m256 size = _mm256_andnot_ps(sign_bit, target);
   // Lanes alternate between even and odd states.
-  __m256 even_level = nearest_avx2(size, _mm256_setr_ps(4, 3, 4, 3, 4, 3, 4, 3));
-  __m256 odd_level = nearest_avx2(size, _mm256_setr_ps(2, 1, 2, 1, 2, 1, 2, 1));
+  __m256 even_level = nearest(size, _mm256_setr_ps(4, 3, 4, 3, 4, 3, 4, 3));
+  __m256 odd_level = nearest(size, _mm256_setr_ps(2, 1, 2, 1, 2, 1, 2, 1));
   __m256 even = _mm256_add_ps(costs, weighted_square(_mm256_sub_ps(size, even_level), importance));
   __m256 odd = _mm256_add_ps(costs, weighted_square(_mm256_sub_ps(size, odd_level), importance));
   __m256 at_zero = _mm256_add_ps(costs, weighted_square(size, importance));
@@ -177,15 +89,6 @@ __attribute__((target("avx2"))) void feedback_step_avx2(Survivors& survivors, in
   }
 }
 
-FeedbackStep feedback_step() {
-  static const bool has_avx2 = __builtin_cpu_supports("avx2");
-  return has_avx2 ? feedback_step_avx2 : feedback_step_plain;
-}
-
-#else
-
-FeedbackStep feedback_step() { return feedback_step_plain; }
+}  // namespace netpress
 
 #endif
-
-}  // namespace netpress
