@@ -1,16 +1,24 @@
-"""Comparing two networks: by their outputs, and by their scores with the uncertainty of the samples."""
+"""Comparing two networks: by their outputs, and by their scores with the uncertainty of the samples.
+
+Also what every comparison needs: the network that a decoded state makes, and evaluation mode for a while.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import copy
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from netpress import InvalidConfig, Scores, Task
+from netpress.errors import InvalidConfig, InvalidModel
+from netpress.formats.pytorch import to_torch
+from netpress.task import Scores, Task
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor, nn
 
 __all__ = [
@@ -18,9 +26,69 @@ __all__ = [
     "divergence",
     "divergence_rows",
     "divergence_scores",
+    "evaluation_mode",
+    "has_batch_norms",
+    "inference",
+    "kl_divergence",
+    "network_with",
     "resample",
     "standard_error",
 ]
+
+
+def network_with(module: nn.Module, state: Mapping[str, npt.NDArray[Any]]) -> nn.Module:
+    """Return a copy of a network with the weights of a state, in evaluation mode.
+
+    Args:
+        module: the network; it is not changed.
+        state: arrays by the names of the network's state dictionary, each with as many values as the tensor has. The
+            counters of batch norms (``num_batches_tracked``) may be missing; those of the network are kept then.
+
+    Raises:
+        InvalidModel: a tensor is missing, unknown, or of another size.
+    """
+    result = copy.deepcopy(module)
+    own = result.state_dict()
+    unknown = [name for name in state if name not in own]
+    missing = [name for name in own if name not in state and not name.endswith("num_batches_tracked")]
+    if unknown or missing:
+        raise InvalidModel(f"the state does not fit the network: missing {missing}, unexpected {unknown}")
+    tensors = {}
+    for name, value in state.items():
+        if value.size != own[name].numel():
+            raise InvalidModel(f"the state has another shape: {value.shape}", tensor=name)
+        tensors[name] = to_torch(np.ascontiguousarray(value)).reshape(own[name].shape)
+    result.load_state_dict(tensors, strict=False)
+    return result.eval()
+
+
+def has_batch_norms(module: nn.Module) -> bool:
+    """Whether a network has batch norms, of any number of dimensions."""
+    from torch import nn
+
+    return any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in module.modules())
+
+
+@contextlib.contextmanager
+def evaluation_mode(module: nn.Module) -> Iterator[None]:
+    """Bring a network into evaluation mode, and each of its layers back into the mode that it was in."""
+    modes = [(layer, layer.training) for layer in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for layer, training in modes:
+            layer.training = training
+
+
+@contextlib.contextmanager
+def inference(module: nn.Module) -> Iterator[torch.device]:
+    """Bring a network into evaluation mode without gradients, and back; yields the device of its parameters."""
+    import torch
+
+    parameter = next(module.parameters(), None)
+    with evaluation_mode(module), torch.inference_mode():
+        yield torch.device("cpu") if parameter is None else parameter.device
 
 
 def divergence(task: Task, reference: nn.Module, module: nn.Module) -> Scores:
@@ -39,9 +107,6 @@ def divergence(task: Task, reference: nn.Module, module: nn.Module) -> Scores:
     Raises:
         InvalidConfig: the task has no evaluation batches.
     """
-
-    from netpress.evaluate.samples import inference
-
     rows = []
     for batch in task.batches("evaluation"):
         with inference(reference):
@@ -60,7 +125,7 @@ def divergence_rows(outputs: str, reference: Tensor, found: Tensor) -> npt.NDArr
         reference: outputs of the network to compare with, one row per sample.
         found: those of the other one, of the same shape.
     """
-    return _kl_divergence(reference, found) if outputs == "logits" else _squares(reference, found)
+    return _kl_rows(reference, found) if outputs == "logits" else _squares(reference, found)
 
 
 def divergence_scores(outputs: str, rows: Sequence[npt.NDArray[np.float64]]) -> Scores:
@@ -69,12 +134,23 @@ def divergence_scores(outputs: str, rows: Sequence[npt.NDArray[np.float64]]) -> 
     return Scores(samples) if outputs == "logits" else Scores(samples, _quotient)
 
 
-def _kl_divergence(reference: Tensor, found: Tensor) -> npt.NDArray[np.float64]:
-    """Divergence (n,) of the distributions of found from those of the reference; classes are last, or first of 4-d."""
-    classes = 1 if reference.dim() == 4 else -1
-    wanted_log = reference.double().log_softmax(classes)
-    found_log = found.double().log_softmax(classes)
-    per_position = (wanted_log.exp() * (wanted_log - found_log)).sum(classes)
+def kl_divergence(reference: Tensor, found: Tensor) -> Tensor:
+    """Return the Kullback-Leibler divergence of the distributions that logits stand for, in nats.
+
+    Args:
+        reference: logits; classes are in the last dimension, or in dimension 1 of a tensor with four (images).
+        found: those of the other network, of the same shape and dtype, in which all is computed.
+
+    Returns:
+        One value for each position: the shape of the logits without the dimension of the classes.
+    """
+    classes = 1 if reference.ndim == 4 else -1
+    log_p, log_q = reference.log_softmax(classes), found.log_softmax(classes)
+    return (log_p.exp() * (log_p - log_q)).sum(classes)
+
+
+def _kl_rows(reference: Tensor, found: Tensor) -> npt.NDArray[np.float64]:
+    per_position = kl_divergence(reference.double(), found.double())
     result: npt.NDArray[np.float64] = per_position.reshape(len(reference), -1).mean(1).numpy()
     return result
 
