@@ -18,7 +18,7 @@ pytest.importorskip("sklearn")
 
 import netpress  # noqa: E402
 from netpress import InvalidConfig, Task, evaluate  # noqa: E402
-from netpress.compare import network_with
+from netpress.compare import network_with  # noqa: E402
 from netpress.evaluate.judge import Judge  # noqa: E402
 from netpress.evaluate.nncodec import Peer, PeerFailed, peer_command  # noqa: E402
 from netpress.evaluate.plans import FULL, QUICK, SAMPLES, Plan, starting_order  # noqa: E402
