@@ -11,7 +11,7 @@ netpress need is installed by ``pip install netpress[evaluate]``; importing this
 
 from __future__ import annotations
 
-from netpress.evaluate.comparison import confidence_interval, divergence, resample, standard_error
+from netpress.compare import confidence_interval, divergence, resample, standard_error
 from netpress.evaluate.registry import load, tasks
 from netpress.evaluate.transparency import TransparentPoint, decoded_network, transparent_point
 

@@ -7,10 +7,9 @@ import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 import netpress
 from netpress import InvalidConfig, Scores, Task
+from netpress.compare import network_with
 from netpress.evaluate.use_cases import counted_loss
 
 if TYPE_CHECKING:
@@ -40,14 +39,9 @@ class TransparentPoint:
 
 def decoded_network(task: Task, stream: bytes) -> nn.Module:
     """Return the network of a task with the weights of a stream."""
-    import torch
-
     if task.model is None:
         raise InvalidConfig(f"task {task.name!r} has no model")
-    module: nn.Module = task.model()
-    state = {name: torch.from_numpy(np.asarray(value).copy()) for name, value in netpress.decode(stream).items()}
-    module.load_state_dict(state, strict=True)
-    return module
+    return network_with(task.model(), netpress.decode(stream, reconstruct=True))
 
 
 def transparent_point(

@@ -19,19 +19,19 @@ from netpress.api import decode
 from netpress.bitstream import PayloadType, payload_members
 from netpress.bitstream.reader import NetpressWarning
 from netpress.calibration.collect import calibrate
+from netpress.codec.decoder import codebook_of, decode_unit
+from netpress.codec.encoder import Encoder
+from netpress.codec.index import header_of, index_stream
+from netpress.codec.record import Record
+from netpress.compare import network_with
 from netpress.config import EncodeConfig
-from netpress.decoder import codebook_of, decode_unit
-from netpress.encoder import Encoder
 from netpress.errors import InvalidModel, RecipeError
-from netpress.formats.pytorch import open_tensors, to_torch
+from netpress.formats.pytorch import open_tensors
 from netpress.formats.source import Source
-from netpress.index import header_of, index_stream
 from netpress.limits import DecodeLimits
 from netpress.parameters import Block
 from netpress.quantize.tensor import QuantizedTensor
-from netpress.record import Record
-from netpress.task import Scores, Task
-from netpress.training.layers import (
+from netpress.recipe.layers import (
     TRANSPOSED_CONVOLUTIONS,
     FactorizedConv,
     FactorizedConvTranspose,
@@ -40,6 +40,7 @@ from netpress.training.layers import (
     coded_parameters,
     scaled_layers,
 )
+from netpress.task import Scores, Task
 from netpress.transforms.rebuild import Rebuild, Scatter, Transpose, Tucker
 
 __all__ = ["Candidate", "quantized_weights"]
@@ -109,13 +110,11 @@ class Candidate:
         Raises:
             RecipeError: the original cannot load them.
         """
-        module = copy.deepcopy(self.original)
-        state = {name: to_torch(np.ascontiguousarray(value)) for name, value in decode(data, reconstruct=True).items()}
+        state = decode(data, reconstruct=True)
         try:
-            module.load_state_dict(state, strict=True)
-        except RuntimeError as error:
+            return network_with(self.original, state)
+        except InvalidModel as error:
             raise RecipeError(f"the decoded weights do not fit the network: {error}") from None
-        return module.eval()
 
     def scores(self, data: bytes) -> Scores | None:
         """Evaluate the network of a stream; None if the task has no metric."""
