@@ -114,7 +114,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (payload.size() % 4 == 1) {
     const std::vector<Outcome> together = decode_together(payload, tensors, kFill);
     for (size_t copy = 0; copy < 2; ++copy) {
-      expect(outcome.status == together[copy].status, "a payload fails in a batch and alone differently");
+      // With what it fails may differ: beyond the end of a payload both read zeros for a while, not equally long.
+      expect(outcome.failed() == together[copy].failed(), "a payload fails in a batch or alone, not in both");
       expect(outcome.failed() || outcome.levels == together[copy].levels, "a batch gives different integers");
       expect(outcome.failed() || outcome.entry_points == together[copy].entry_points,
              "a batch gives other entry points");
