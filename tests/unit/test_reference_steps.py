@@ -5,22 +5,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 
-from netpress.errors import InvalidConfig, InvalidModel
+from netpress.config import EncodeConfig
+from netpress.errors import InvalidConfig
 from netpress.parameters import Parameter, ParameterKind
-from netpress.quantize.assign import (
-    assign_qps,
-    automatic_qps,
-    bit_depth_qps,
-    check_qps,
-    clip_levels,
-    level_bounds,
-    resolve_nonweight_qp,
-)
-from netpress.quantize.step_size import qp_range, step_size
+from netpress.quantize.reference_steps import assign_qps, bit_depth_qp, clip_levels, level_bounds
+from netpress.quantize.step_size import step_size
 
 W, B = ParameterKind.WEIGHT, ParameterKind.BIAS
 
@@ -34,15 +24,20 @@ def normal(*shape: int, scale: float = 1.0, seed: int = 0) -> npt.NDArray[np.flo
 
 
 def assign(parameters: list[Parameter], **options: Any) -> dict[str, int]:
-    return assign_qps(parameters, **({"qp": -20, "qp_density": 2, "nonweight_qp": -75} | options))
+    return assign_qps(parameters, **({"qp": -20, "nonweight_qp": -75} | options))
 
 
 def test_kinds_and_overrides() -> None:
     model = [parameter("w", normal(2, 2)), parameter("b", normal(2), B)]
     assert assign(model) == {"w": -20, "b": -75}
-    assert assign(model, nonweight_qp=None) == {"w": -20, "b": -28}
+    assert assign(model, nonweight_qp=0) == {"w": -20, "b": 0}
     assert assign(model, nonweight_qp=0, qp_per_tensor={"b": 3, "x": 1}) == {"w": -20, "b": 3}
-    assert resolve_nonweight_qp(-20, 3, 0) == -36
+
+
+def test_no_qp_of_nonweights_is_two_octaves_less() -> None:
+    """In the reference encoder 0 and None both mean that; elsewhere 0 is a qp like any other."""
+    for none in (0, None):
+        assert EncodeConfig.reference(qp=-20, qp_density=3, nonweight_qp=none).nonweight_qp == -36
 
 
 def test_optimisation() -> None:
@@ -80,11 +75,8 @@ def test_optimisation_of_factors() -> None:
     assert qps == {"x_G": -17, "x_H": -17, "w": round(-20 * (1 - (share if share <= 0.5 else 0.15)))}
 
 
-def test_check() -> None:
-    check_qps({"a": -128, "b": 127}, 2)
-    with pytest.raises(InvalidConfig, match=r"'b'.*128"):
-        check_qps({"a": 0, "b": 128}, 2)
-    check_qps({"b": 128}, 2, base_qp=1)
+def bit_depth_qps(parameters: list[Parameter], **options: Any) -> dict[str, int]:
+    return {p.name: bit_depth_qp(p.value, p.kind, name=p.name, **options) for p in parameters}
 
 
 def test_bit_depth() -> None:
@@ -118,85 +110,3 @@ def test_clipping() -> None:
     assert clip_levels(levels, signed, 4, name="bn.num_batches_tracked").tolist() == levels.tolist()
     assert levels[0] == -300
     assert level_bounds(unsigned, 31) == (0, 2**31 - 1)
-
-
-def automatic(value: Any, kind: ParameterKind = W, **options: Any) -> tuple[int, float]:
-    (qp,) = automatic_qps([parameter("t", value, kind)], **options).values()
-    return qp, step_size(qp, options.get("qp_density", 2))
-
-
-def test_automatic_reaches_the_ratio() -> None:
-    w = normal(64, 64, scale=0.05)
-    _, step = automatic(w, dependent=False, snr_db_weights=30)
-    noise = w - np.round(w / step) * step
-    snr = 10 * np.log10(np.mean(w.astype(float) ** 2) / np.mean(noise**2))
-    assert 29.8 < snr < 32.2  # at most one qp finer, and rows differ a little
-    assert automatic(w)[1] < automatic(w, dependent=False)[1]
-
-
-def test_automatic_is_coarser_for_large_weights() -> None:
-    model = [parameter("a", normal(200, 200)), parameter("b", normal(20, 20))]
-    qps = automatic_qps(model)
-    assert step_size(qps["a"], 2) == pytest.approx(10 * step_size(qps["b"], 2), rel=0.25)
-
-
-def test_automatic_is_not_led_by_an_outlier() -> None:
-    w = normal(64, 64)
-    plain = automatic(w)[0]
-    w[3, 3] = 1e4
-    assert automatic(w)[0] - plain <= 20  # the root mean square grows by 44 dB, which would be 29
-
-
-def test_automatic_keeps_small_variances() -> None:
-    var = np.array([1e-3, 0.5, 2.0, 8.0])
-    _, step = automatic(var, ParameterKind.BN_VAR)
-    assert step / 2 < 0.02 * var.min()
-
-
-@pytest.mark.parametrize("value", [1.0, -0.3, 0.1, 1e-5, 3.14159, 12345.678, 1e9])
-@pytest.mark.parametrize("dependent", [False, True])
-@pytest.mark.parametrize("density", [0, 2, 7])
-def test_automatic_constants(value: float, dependent: bool, density: int) -> None:
-    constant = float(np.float32(value))
-    qp, step = automatic(np.full(9, constant), dependent=dependent, qp_density=density)
-    unit = 4 * step if dependent else step
-    low, _ = qp_range(density)
-    error = abs(round(constant / unit) * unit - constant) / abs(constant)
-    assert error <= 1e-6 or qp == low
-    assert abs(constant) / step < 2**31
-
-
-def test_automatic_ones_are_cheap() -> None:
-    assert automatic(np.ones(16), dependent=False) == (0, 1.0)
-    assert automatic(np.ones(16)) == (-8, 0.25)
-
-
-def test_automatic_special_tensors() -> None:
-    model = [
-        parameter("zero", np.zeros((3, 3))),
-        parameter("empty", np.empty((0, 3))),
-        Parameter("int", np.arange(4, dtype=np.int32), B, 0),
-    ]
-    assert automatic_qps(model) == {"zero": 0, "empty": 0, "int": 0}
-    assert automatic_qps(model, base_qp=200) == {"zero": 72, "empty": 72, "int": 72}
-    with pytest.raises(InvalidModel, match="'t'"):
-        automatic([[1, np.nan], [0, 1]])
-
-
-FLOATS = st.floats(width=32, allow_nan=False, allow_infinity=False)
-
-
-@given(
-    hnp.arrays(np.float32, hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=5), elements=FLOATS),
-    st.sampled_from(list(ParameterKind)),
-    st.integers(0, 7),
-    st.booleans(),
-)
-def test_automatic_is_always_codable(
-    value: npt.NDArray[np.float32], kind: ParameterKind, density: int, dependent: bool
-) -> None:
-    qps = automatic_qps([parameter("t", value, kind)], qp_density=density, dependent=dependent)
-    check_qps(qps, density)
-    low, high = qp_range(density)
-    if value.size and low < qps["t"] < high:
-        assert np.max(np.abs(value)) <= 2**30 * step_size(qps["t"], density)
