@@ -29,7 +29,7 @@ class UpdateState:
     device_id: int | None = None
 
     def copy(self) -> UpdateState:
-        """Return a state that can be changed without changing this one; they share the arrays, which nothing changes."""
+        """Return a state that can be changed without changing this one; they share arrays, which nothing changes."""
         return UpdateState(
             levels=dict(self.levels),
             depths=dict(self.depths),
