@@ -98,9 +98,9 @@ class Candidate:
         """Return the stream."""
         config = self.config().replace(**options)
         sink = io.BytesIO()
-        notes = Record(rebuild=self.rebuild(), recipe=self.recipe)
+        record = Record(rebuild=self.rebuild(), recipe=self.recipe)
         Encoder(config).encode_to(
-            sink, self.source(), quantized=self.quantized, notes=notes, parameter_set=self.parameter_set
+            sink, self.source(), quantized=self.quantized, record=record, parameter_set=self.parameter_set
         )
         return sink.getvalue()
 
