@@ -6,6 +6,7 @@ Source: ISO/IEC 15938-17, syntax of the compressed data unit payload.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -117,6 +118,26 @@ def encode_payload(
     return payload, tuple(EntryPoint(value, state, distance) for part in points for distance, value, state in part)
 
 
+@functools.lru_cache(maxsize=64)
+def _shared_coding(
+    scan_order: int,
+    second_edition: bool,
+    first_edition_1_0: bool,
+    dependent: bool,
+    unary_length: int,
+    has_parent: bool,
+) -> TensorCoding:
+    """Return what the tensors of a unit have in common, most often the same as in the unit before."""
+    return TensorCoding(
+        scan_order=scan_order,
+        second_edition=second_edition,
+        first_edition_1_0=first_edition_1_0,
+        dependent=dependent,
+        unary_length=unary_length,
+        has_parent=has_parent,
+    )
+
+
 class _UnitPayload:
     """What a data unit says about its payload, and where the integers of its tensors go."""
 
@@ -137,28 +158,32 @@ class _UnitPayload:
         self.has_qp = header.nnr_compressed_data_unit_payload_type != PayloadType.INT
         self.base_qp = unit.base_qp or 0
         self.field_bits = qp_field_bits(unit.qp_density or 0) if self.has_qp else 0
-        shared = TensorCoding(
-            scan_order=header.scan_order,
-            second_edition=unit.general_profile_idc == 1,
-            first_edition_1_0=first_edition_1_0,
-            dependent=self.has_qp and header.dq_flag == 1,
-            unary_length=header.cabac_unary_length_minus1 + 1,
-            has_parent=header.parent_node_id_present_flag == 1,
+        shared = _shared_coding(
+            header.scan_order,
+            unit.general_profile_idc == 1,
+            first_edition_1_0,
+            self.has_qp and header.dq_flag == 1,
+            header.cabac_unary_length_minus1 + 1,
+            header.parent_node_id_present_flag == 1,
         )
         if not header.temporal_context_modeling_flag:
             bases = None
         self.members: list[tuple[Member, Levels, TensorCoding]] = []
         for member in payload_members(header):
             rows, columns = matrix_shape(member.shape)
+            codebook = member_codebook(header, member)
             base = bases.get(member.name) if bases else None
             history = histories.get(member.name) if histories else None
-            coding = shared.for_tensor(
-                rows,
-                columns,
-                None if history is None else flat(history),
-                None if base is None else flat(base),
-                *member_codebook(header, member),
-            )
+            if base is None and history is None and codebook == (0, 0):
+                coding = shared.for_tensor(rows, columns)
+            else:
+                coding = shared.for_tensor(
+                    rows,
+                    columns,
+                    None if history is None else flat(history),
+                    None if base is None else flat(base),
+                    *codebook,
+                )
             self.members.append((member, np.empty(rows * columns, np.int32), coding))
 
     def damaged(self, message: str, reason: Reason) -> InvalidBitstream:
@@ -168,20 +193,9 @@ class _UnitPayload:
             f"data unit of {self.header.name!r}: {message}", unit=self.unit.index, offset=place, reason=reason
         )
 
-    def decoded(
-        self,
-        member: Member,
-        levels: Levels,
-        field: int,
-        found: tuple[bool, bool, Sequence[tuple[int, int, int]]],
-        values: npt.NDArray[np.float32] | None = None,
-    ) -> DecodedLevels:
-        """Return a tensor with what the core found in its part of the payload."""
-        history_used, rows_skipped, points = found
-        if points or member.entry_points:
-            _check_entry_points(self.unit, member, points)
-        qp = field + self.base_qp if self.has_qp else None
-        return DecodedLevels(member, levels, qp, history_used, rows_skipped, values)
+    def qp(self, field: int) -> int | None:
+        """Return the qp of a tensor with this field before it."""
+        return field + self.base_qp if self.has_qp else None
 
 
 def decode_payload(
@@ -208,7 +222,9 @@ def decode_payload(
         decoder = PayloadDecoder(np.frombuffer(unit.payload, np.uint8))
         for member, levels, coding in payload.members:
             field = decoder.field(payload.field_bits)
-            result.append(payload.decoded(member, levels, field, decoder.tensor(levels, coding)))
+            history_used, rows_skipped, points = decoder.tensor(levels, coding)
+            _check_entry_points(unit, member, points)
+            result.append(DecodedLevels(member, levels, payload.qp(field), history_used, rows_skipped))
         decoder.finish()
     return result
 
@@ -274,8 +290,10 @@ class PayloadBatch:
             for (member, levels, coding), (field, history_used, rows_skipped, points) in zip(
                 payload.members, result, strict=True
             ):
+                if points or member.entry_points:
+                    _check_entry_points(payload.unit, member, points)
                 values = levels.view(np.float32) if becomes_values and coding.codebook_size == 0 else None
-                parts.append(payload.decoded(member, levels, field, (history_used, rows_skipped, points), values))
+                parts.append(DecodedLevels(member, levels, payload.qp(field), history_used, rows_skipped, values))
             yield parts
 
 
