@@ -11,7 +11,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from netpress import Task
-from netpress.evaluate.networks.cifar10_trained import trained_task
+from netpress_zoo.cifar10_trained import trained_task
 
 __all__ = ["VGG", "vgg_cifar10"]
 

@@ -8,7 +8,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("PIL")
 
-from netpress.evaluate.networks import camvid, detection, nerf, pensieve, recommender  # noqa: E402
+from netpress_zoo import camvid, detection, nerf, pensieve, recommender  # noqa: E402
 
 
 def test_average_precision() -> None:

@@ -1,6 +1,6 @@
 """Networks that are trained here: their recipes have fixed seeds, and the weights are kept.
 
-    python -m netpress.evaluate.training charlm-decoder vgg-cifar10 --data DIR --cache weights
+    python -m netpress_zoo.training charlm-decoder vgg-cifar10 --data DIR --cache weights
 
 trains the networks of tasks into a folder, unless they are there. Without that, a network is trained when it is first
 asked for, and its weights go to the user's cache folder, or to the one that the environment variable NETPRESS_CACHE
@@ -195,7 +195,7 @@ def main() -> None:
     """Train the networks of tasks, with a progress bar on stderr, and evaluate them."""
     import argparse
 
-    parser = argparse.ArgumentParser(prog="python -m netpress.evaluate.training", description=main.__doc__)
+    parser = argparse.ArgumentParser(prog="python -m netpress_zoo.training", description=main.__doc__)
     parser.add_argument("task", nargs="+", help="names of tasks")
     parser.add_argument("--data", required=True, help="folder with the data of the tasks")
     parser.add_argument("--cache", help="folder for the weights (default: the user's cache folder, or the package)")
@@ -227,6 +227,6 @@ def _show(name: str, task: Task) -> None:
 
 
 if __name__ == "__main__":
-    from netpress.evaluate import training  # the module that the tasks import, whose listener they know
+    from netpress_zoo import training  # the module that the tasks import, whose listener they know
 
     training.main()

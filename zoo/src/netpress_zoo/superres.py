@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from netpress import InvalidConfig, Scores, Task
 from netpress.evaluate.data import DataFolder, build, decode_image, layers_of
 from netpress.evaluate.metrics import luma, psnr
-from netpress.evaluate.networks.superres_networks import CARNM, IMDN, VDSR
 from netpress.evaluate.samples import Batches, Epochs, choose, inference
+from netpress_zoo.superres_networks import CARNM, IMDN, VDSR
 
 __all__ = ["carn_m", "imdn_x2", "imdn_x4", "vdsr"]
 

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from netpress import Scores, Task
 from netpress.evaluate.data import DataFolder, build, decode_image, layers_of
-from netpress.evaluate.networks.espnet import ESPNet
 from netpress.evaluate.samples import Epochs, Samples, choose, inference
+from netpress_zoo.espnet import ESPNet
 
 __all__ = ["camvid_espnet"]
 

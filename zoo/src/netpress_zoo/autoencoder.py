@@ -15,9 +15,9 @@ from netpress import Scores, Task
 from netpress.evaluate.augmentation import random_crop
 from netpress.evaluate.data import DataFolder, build, layers_of
 from netpress.evaluate.metrics import entropy_bits, psnr
-from netpress.evaluate.networks import imagenet_images
-from netpress.evaluate.networks.rounding import round_through
 from netpress.evaluate.samples import Batches, Epochs, Samples, choose, inference
+from netpress_zoo import imagenet_images
+from netpress_zoo.rounding import round_through
 
 __all__ = [
     "ImageAutoencoder",

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from netpress import Task
 from netpress.evaluate.data import layers_of
-from netpress.evaluate.networks.autoencoder import ImageAutoencoder, coding_loss, crops, quality_task, rate_task
-from netpress.evaluate.training import Recipe, TrainedNetwork
+from netpress_zoo.autoencoder import ImageAutoencoder, coding_loss, crops, quality_task, rate_task
+from netpress_zoo.training import Recipe, TrainedNetwork
 
 __all__ = ["SmallImageAutoencoder", "small_autoencoder", "small_autoencoder_rate"]
 

@@ -17,8 +17,8 @@ from netpress import Task
 from netpress.evaluate.augmentation import shift_and_flip
 from netpress.evaluate.classification import classification_task
 from netpress.evaluate.data import DataFolder, layers_of
-from netpress.evaluate.networks import imagenet_images
 from netpress.evaluate.samples import Samples, choose
+from netpress_zoo import imagenet_images
 
 __all__ = ["DarknetTiny", "MobileNetV1", "darknet", "mobilenetv1"]
 

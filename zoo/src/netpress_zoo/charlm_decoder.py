@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from netpress import Scores, Task
 from netpress.evaluate.data import DataFolder, layers_of
-from netpress.evaluate.networks.charlm import CHARACTERS, TEXT_FILES, TEXT_FOLDER, held_back, passages, read_codes
 from netpress.evaluate.samples import Batches, choose, inference
-from netpress.evaluate.training import Recipe, TrainedNetwork
+from netpress_zoo.charlm import CHARACTERS, TEXT_FILES, TEXT_FOLDER, held_back, passages, read_codes
+from netpress_zoo.training import Recipe, TrainedNetwork
 
 __all__ = ["CharacterDecoder", "charlm_decoder"]
 

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from netpress import Task
 from netpress.evaluate.data import layers_of
-from netpress.evaluate.networks.denoise import denoising_loss, denoising_task, training_pairs
-from netpress.evaluate.training import Recipe, TrainedNetwork
+from netpress_zoo.denoise import denoising_loss, denoising_task, training_pairs
+from netpress_zoo.training import Recipe, TrainedNetwork
 
 __all__ = ["NAFNet", "denoise_nafnet"]
 

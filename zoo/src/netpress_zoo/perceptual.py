@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from netpress import Scores, Task
 from netpress.evaluate.data import DataFolder, build, layers_of
 from netpress.evaluate.metrics import spearman
-from netpress.evaluate.networks import imagenet_images
-from netpress.evaluate.networks.distortions import GRADES, KINDS, distorted
-from netpress.evaluate.networks.imagenet import MobileNetV1
 from netpress.evaluate.samples import Batches, Epochs, choose, inference
+from netpress_zoo import imagenet_images
+from netpress_zoo.distortions import GRADES, KINDS, distorted
+from netpress_zoo.imagenet import MobileNetV1
 
 __all__ = ["PerceptualDistance", "perceptual_mobilenet"]
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from netpress import Task
 from netpress.evaluate.classification import classification_task
 from netpress.evaluate.data import DataFolder, layers_of
-from netpress.evaluate.networks.cifar10 import DATA, FILES, cifar10_sets
+from netpress_zoo.cifar10 import DATA, FILES, cifar10_sets
 
 __all__ = ["ResNet", "resnet20", "resnet32", "resnet56"]
 

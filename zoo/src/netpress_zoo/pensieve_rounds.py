@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from netpress import Scores, Task
 from netpress.evaluate.data import layers_of
-from netpress.evaluate.networks.pensieve import (
+from netpress.evaluate.samples import Batches, Epochs, choose
+from netpress_zoo.pensieve import (
     CHUNKS,
     Actor,
     States,
@@ -29,7 +30,6 @@ from netpress.evaluate.networks.pensieve import (
     simulate,
     trained_actor,
 )
-from netpress.evaluate.samples import Batches, Epochs, choose
 
 __all__ = ["Rounds", "pensieve_rounds"]
 

@@ -17,9 +17,9 @@ pytest.importorskip("platformdirs")
 
 from torch import Tensor, nn  # noqa: E402
 
-from netpress.evaluate import training  # noqa: E402
 from netpress.evaluate.samples import Epochs  # noqa: E402
-from netpress.evaluate.training import Recipe, TrainedNetwork  # noqa: E402
+from netpress_zoo import training  # noqa: E402
+from netpress_zoo.training import Recipe, TrainedNetwork  # noqa: E402
 
 
 class Line(nn.Linear):
@@ -47,7 +47,7 @@ TASK = """
 import dataclasses
 from test_trained_networks import RECIPE, Line
 from netpress import Task
-from netpress.evaluate.training import TrainedNetwork
+from netpress_zoo.training import TrainedNetwork
 
 class OwnLine(Line):
     pass

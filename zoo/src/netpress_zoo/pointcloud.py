@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from netpress import Scores, Task
 from netpress.evaluate.classification import classification_task
 from netpress.evaluate.data import DataFolder, build, layers_of
-from netpress.evaluate.networks.rounding import round_through
 from netpress.evaluate.samples import Batches, Samples, choose, inference
+from netpress_zoo.rounding import round_through
 
 __all__ = ["PointNet", "VoxelAutoencoder", "pointcloud_autoencoder", "pointcloud_pointnet"]
 

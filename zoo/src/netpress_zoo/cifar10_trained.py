@@ -10,8 +10,8 @@ from torch import nn
 from netpress import Task
 from netpress.evaluate.classification import classification_task, cross_entropy
 from netpress.evaluate.data import DataFolder, layers_of
-from netpress.evaluate.networks.cifar10 import DATA, FILES, cifar10_sets
-from netpress.evaluate.training import Recipe, TrainedNetwork
+from netpress_zoo.cifar10 import DATA, FILES, cifar10_sets
+from netpress_zoo.training import Recipe, TrainedNetwork
 
 __all__ = ["trained_task"]
 
@@ -42,7 +42,7 @@ def trained_task(
         cache: a folder for the trained weights; None for the user's cache folder.
         use_case: row of the verification report.
         about: the network in words.
-        epochs, learning_rate, weight_decay, minutes: as in :class:`netpress.evaluate.training.Recipe`.
+        epochs, learning_rate, weight_decay, minutes: as in :class:`netpress_zoo.training.Recipe`.
     """
     test, calibration, train = cifar10_sets(DataFolder(name, data, "cifar10-resnet", FILES), limit)
     recipe = Recipe(

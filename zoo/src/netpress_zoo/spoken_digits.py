@@ -13,7 +13,7 @@ from netpress import Task
 from netpress.evaluate.classification import classification_task, cross_entropy
 from netpress.evaluate.data import DataFolder, layers_of
 from netpress.evaluate.samples import Samples, choose
-from netpress.evaluate.training import Recipe, TrainedNetwork
+from netpress_zoo.training import Recipe, TrainedNetwork
 
 __all__ = ["DigitNetwork", "fsdd_cnn"]
 

@@ -9,12 +9,13 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("PIL")
 pytest.importorskip("platformdirs")
 
-from netpress.evaluate.networks import charlm_decoder, pensieve_rounds, swin_cifar10  # noqa: E402
-from netpress.evaluate.networks.autoencoder_small import SmallImageAutoencoder  # noqa: E402
-from netpress.evaluate.networks.distortions import GRADES, KINDS, distorted  # noqa: E402
-from netpress.evaluate.networks.nafnet import NAFNet  # noqa: E402
-from netpress.evaluate.networks.pensieve import CHUNKS, Actor, play  # noqa: E402
-from netpress.evaluate.networks.perceptual import PerceptualDistance  # noqa: E402
+from netpress_zoo import charlm_decoder, pensieve_rounds, swin_cifar10  # noqa: E402
+from netpress_zoo.autoencoder_small import SmallImageAutoencoder  # noqa: E402
+from netpress_zoo.distortions import GRADES, KINDS, distorted  # noqa: E402
+from netpress_zoo.nafnet import NAFNet  # noqa: E402
+from netpress_zoo.pensieve import CHUNKS, Actor, play  # noqa: E402
+from netpress_zoo.perceptual import PerceptualDistance  # noqa: E402
+from netpress_zoo.rounding import round_through  # noqa: E402
 
 
 def picture() -> np.ndarray:
@@ -137,3 +138,12 @@ def test_a_policy_learns(monkeypatch: pytest.MonkeyPatch) -> None:
     (same,) = pensieve_rounds.learn(again, sizes, slow_link, rounds=1)
     assert all(torch.equal(same[name], value) for name, value in update.items())
     assert all(torch.allclose(first[name] + value, actor.state_dict()[name]) for name, value in update.items())
+
+
+def test_rounding_lets_gradients_through() -> None:
+    values = torch.tensor([0.5, 1.5, -0.7], requires_grad=True)
+    rounded = round_through(values)
+    assert rounded.tolist() == [0, 2, -1]
+    (rounded * torch.tensor([1.0, 2.0, 3.0])).sum().backward()
+    assert values.grad is not None
+    assert values.grad.tolist() == [1, 2, 3]

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from netpress import Scores, Task
 from netpress.evaluate.data import DataFolder, build, decode_image, layers_of
-from netpress.evaluate.networks import imagenet_images
-from netpress.evaluate.networks.fastestdet import FastestDet
 from netpress.evaluate.samples import Batches, Epochs, choose, inference
+from netpress_zoo import imagenet_images
+from netpress_zoo.fastestdet import FastestDet
 
 __all__ = ["detection_fastestdet"]
 
