@@ -60,6 +60,8 @@ def test_commands(page: str, folder: Path) -> None:
 
 @pytest.mark.parametrize("script", ["make_reference.py", "make_results.py"])
 def test_generated_pages_are_fresh(script: str) -> None:
+    if script == "make_results.py":
+        pytest.importorskip("netpress_zoo")  # gives the order of the tasks
     command = [sys.executable, str(ROOT / "tools" / script), "--check"]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr

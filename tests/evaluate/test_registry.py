@@ -8,6 +8,7 @@ import pytest
 
 import netpress.evaluate
 from netpress import InvalidConfig
+from netpress.evaluate import registry
 
 SOURCE = """
 from netpress import Task
@@ -37,9 +38,19 @@ def file(tmp_path: Path) -> str:
     return str(path)
 
 
-def test_names() -> None:
-    assert "cifar10-resnet20" in netpress.evaluate.tasks()
+def test_tasks_of_a_package(package: None) -> None:
+    """Any package can offer tasks, by the same entry points as netpress-zoo."""
+    assert {"stars", "galaxies"} <= set(netpress.evaluate.tasks())
     assert netpress.evaluate.tasks() == sorted(set(netpress.evaluate.tasks()))
+    assert netpress.evaluate.load("stars").name == "stars"
+    with pytest.raises(InvalidConfig, match=r"no task 'star'; tasks are .*stars.*, or my_file\.py:attribute"):
+        netpress.evaluate.load("star")
+
+
+def test_without_any_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "entry_points", lambda group: ())
+    with pytest.raises(InvalidConfig, match=r"no tasks are installed \(pip install netpress-zoo adds 36"):
+        netpress.evaluate.load("cifar10-resnet20")
 
 
 def test_file(file: str) -> None:
@@ -75,8 +86,6 @@ def test_missing_package(file: str) -> None:
         netpress.evaluate.load(f"{file}:needy")
 
 
-def test_unknown_task() -> None:
-    with pytest.raises(InvalidConfig, match=r"no task 'cifar'.*cifar10-resnet20"):
-        netpress.evaluate.load("cifar")
+def test_missing_file() -> None:
     with pytest.raises(InvalidConfig, match=r"no file absent\.py"):
         netpress.evaluate.load("absent.py:task")

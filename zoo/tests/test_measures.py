@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
-pytest.importorskip("PIL")
+pytest.importorskip("netpress_zoo")
 
 from netpress_zoo import camvid, detection, nerf, pensieve, recommender  # noqa: E402
 

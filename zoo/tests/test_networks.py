@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
-pytest.importorskip("PIL")
-pytest.importorskip("platformdirs")
+pytest.importorskip("netpress_zoo")
 
 from netpress_zoo import charlm_decoder, pensieve_rounds, swin_cifar10  # noqa: E402
 from netpress_zoo.autoencoder_small import SmallImageAutoencoder  # noqa: E402

