@@ -35,8 +35,8 @@ import netpress
 from netpress import Task, evaluate
 from netpress.recipe import BatchNormFold, Cluster, LowRank, Quantize, Retrain, Stage
 from netpress.recipe.candidate import Candidate
-from netpress.training.layers import coded_parameters
-from netpress.transforms.cluster import Clusters
+from netpress.recipe.cluster.lloyd import Clusters
+from netpress.recipe.layers import coded_parameters
 
 BITS = range(2, 9)
 RATES = (4.0, 16.0, 48.0, 128.0)

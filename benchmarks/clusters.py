@@ -20,10 +20,10 @@ import numpy as np
 import static_coder
 
 import netpress
-from netpress.quantize.clusters import to_quantized
 from netpress.quantize.levels import quantize
-from netpress.transforms.cluster import Clusters, cluster, fixed_length_bytes
-from netpress.transforms.cluster_starts import STARTS
+from netpress.recipe.cluster.levels import to_quantized
+from netpress.recipe.cluster.lloyd import Clusters, cluster, fixed_length_bytes
+from netpress.recipe.cluster.starts import STARTS
 
 FILES = {
     "ResNet-20": "cifar10-resnet/resnet20.safetensors",

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from result_tables import rate_distortion_table
 
 from netpress import _core
-from netpress.payload import SEARCH_BEST, SEARCH_REFERENCE, CodedLevels, encode_payload
+from netpress.bitstream.payload import SEARCH_BEST, SEARCH_REFERENCE, CodedLevels, encode_payload
 from netpress.quantize.levels import quantize
 from netpress.quantize.step_size import step_size
 

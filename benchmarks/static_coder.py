@@ -15,7 +15,7 @@ from pathlib import Path
 import constriction
 import numpy as np
 
-from netpress.transforms.cluster import Clusters, cluster, fixed_length_bytes
+from netpress.recipe.cluster.lloyd import Clusters, cluster, fixed_length_bytes
 
 __all__ = ["coded_bytes"]
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 import netpress
-from netpress.transforms.unify import unify
+from netpress.recipe.unify.blocks import unify
 
 BLOCKS = ((1, 3), (1, 9), (2, 2), (4, 4), (8, 8))
 SHARES = (0.25, 0.5, 0.75, 1.0)

@@ -40,7 +40,7 @@ class Checker:
         from mutate import models
 
         import netpress
-        from netpress.record import CodedTensor, Record
+        from netpress.codec.record import CodedTensor, Record
 
         self.netpress, self.record = netpress, Record
         self.limits = netpress.DecodeLimits(

@@ -18,10 +18,11 @@ from netpress.calibration.quantizer import CorrectedModel, quantize_corrected, q
 from netpress.calibration.residence import empty_parameters
 from netpress.calibration.statistics import Calibration, LayerStatistics
 from netpress.chain import ChainLink, UpdateChain
+from netpress.codec.decoder import Decoder
+from netpress.codec.encoder import Encoder
+from netpress.codec.stream import Stream, StreamInfo, TensorInfo
+from netpress.compress import CompressionResult, Trial, compress
 from netpress.config import EncodeConfig
-from netpress.contract import CompressionResult, Trial, compress
-from netpress.decoder import Decoder
-from netpress.encoder import Encoder
 from netpress.errors import (
     BaseMismatch,
     EvaluationFailed,
@@ -36,7 +37,6 @@ from netpress.errors import (
 from netpress.limits import DecodeLimits
 from netpress.parameters import Block, ParameterKind
 from netpress.quantize.tensor import QuantizedTensor
-from netpress.stream import Stream, StreamInfo, TensorInfo
 from netpress.task import Scores, Task
 
 __all__ = [

@@ -13,20 +13,20 @@ import numpy.typing as npt
 
 from netpress.calibration.quantizer import quantize_corrected
 from netpress.calibration.statistics import Calibration
+from netpress.codec.decoder import Decoder
+from netpress.codec.difference import Difference, apply_difference, doubtful, make_difference, read_model
+from netpress.codec.encoder import Encoder
+from netpress.codec.index import BytesLike, index_stream
+from netpress.codec.record import Record
+from netpress.codec.restore import outputs_of, reconstructed_outputs
+from netpress.codec.stream import Stream, open_stream
 from netpress.config import EncodeConfig
-from netpress.decoder import Decoder
-from netpress.encoder import Encoder
 from netpress.errors import InvalidBitstream, InvalidConfig, InvalidModel
 from netpress.files import atomic_writer
 from netpress.formats import Source, open_source
-from netpress.index import BytesLike, index_stream
 from netpress.limits import DecodeLimits
 from netpress.parallel import Progress
 from netpress.quantize.tensor import QuantizedTensor
-from netpress.record import Record
-from netpress.restore import outputs_of, reconstructed_outputs
-from netpress.stream import Stream, open_stream
-from netpress.updates.difference import Difference, apply_difference, doubtful, make_difference, read_model
 
 __all__ = ["decode", "encode", "load", "open", "save"]
 

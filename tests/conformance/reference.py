@@ -5,8 +5,8 @@ import collections
 import numpy as np
 from vectors import Vector
 
+from netpress.codec.encoder import Encoder
 from netpress.config import EncodeConfig
-from netpress.encoder import Encoder
 from netpress.formats import Entry, Source
 from netpress.parameters import Block, ParameterKind
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from vectors import NAMES, Vector, vector
 
-from netpress.decoder import Decoder
+from netpress.codec.decoder import Decoder
 
 
 def decoder_for(v: Vector) -> Decoder:

@@ -9,13 +9,13 @@ from reference import config_of, is_update, source_of
 from vectors import NAMES, Vector, vector
 
 from netpress.bitstream import Codebook, DataUnit, MemberRole, UnitReader, UnitWriter, payload_members
+from netpress.codec.decoder import decode_unit
+from netpress.codec.index import header_of, index_stream
+from netpress.codec.prepare import StreamUnit, prepare_model
+from netpress.codec.unit_coder import UnitJob, UnitTensor, code_unit
+from netpress.codec.update_state import UpdateState
 from netpress.config import EncodeConfig
-from netpress.decoder import decode_unit
-from netpress.index import header_of, index_stream
 from netpress.limits import DecodeLimits
-from netpress.model import StreamUnit, prepare_model
-from netpress.unit_coder import UnitJob, UnitTensor, code_unit
-from netpress.updates.state import UpdateState
 
 RECODED = [name for name in NAMES if vector(name).meta["checks"]["reencode_levels"]]
 

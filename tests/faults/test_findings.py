@@ -17,9 +17,9 @@ import pytest
 
 import netpress
 from netpress import _core
+from netpress.codec.record import Record
 from netpress.errors import InvalidBitstream
 from netpress.formats import safetensors
-from netpress.record import Record
 
 
 def packed(text: bytes) -> bytes:

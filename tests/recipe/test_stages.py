@@ -29,7 +29,7 @@ from netpress import (
 from netpress.bitstream import ModelParameterSet, UnitReader
 from netpress.recipe import InferenceOptimisedQp, Stage
 from netpress.recipe.candidate import Candidate
-from netpress.training.layers import RowScaling, TuckerConv, scaled_layers, scaling_of
+from netpress.recipe.layers import RowScaling, TuckerConv, scaled_layers, scaling_of
 
 FINE = EncodeConfig(qp=-60)
 

@@ -14,8 +14,8 @@ import pytest
 
 import netpress
 from netpress import UpdateChain
-from netpress.updates import folder as chain_folder
-from netpress.updates.manifest import MANIFEST_NAME, Manifest
+from netpress.chain import folder as chain_folder
+from netpress.chain.manifest import MANIFEST_NAME, Manifest
 
 Array = np.ndarray[Any, Any]
 Model = dict[str, Array]
@@ -411,7 +411,7 @@ def test_failed_writes_leave_the_chain_as_it_was(
             raise OSError(28, "No space left on device", str(target))
         original(target, data)
 
-    monkeypatch.setattr("netpress.chain.write_file", write_file)
+    monkeypatch.setattr("netpress.chain.update_chain.write_file", write_file)
     write: Callable[[], object] = lambda: make_chain(path, 1)  # noqa: E731
     if chain is not None:
         write = (lambda: chain.append(MODELS[4])) if what == "append" else (lambda: chain.squash(1, 2))

@@ -11,10 +11,10 @@ from hypothesis.extra.numpy import arrays
 
 import netpress
 from netpress import InvalidConfig, InvalidModel
-from netpress.index import index_stream
-from netpress.quantize.clusters import to_quantized
-from netpress.transforms.cluster import Clusters, _cheapest_bounds, cluster, fixed_length_bytes
-from netpress.transforms.cluster_starts import STARTS, bounded_density
+from netpress.codec.index import index_stream
+from netpress.recipe.cluster.levels import to_quantized
+from netpress.recipe.cluster.lloyd import Clusters, _cheapest_bounds, cluster, fixed_length_bytes
+from netpress.recipe.cluster.starts import STARTS, bounded_density
 
 FLOATS = st.floats(-100, 100, width=32)
 TENSORS = arrays(np.float32, st.tuples(st.integers(1, 12), st.integers(1, 9)), elements=FLOATS)

@@ -13,7 +13,7 @@ from netpress.bitstream import ModelParameterSet, Start, UnitReader, UnitWriter
 torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
-from netpress.training.maps import (  # noqa: E402
+from netpress.recipe.performance_maps.measure import (  # noqa: E402
     measure_decomposition,
     measure_pruning,
     measure_sparsification,

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import netpress
-from netpress.decoder import decode_unit
-from netpress.index import index_stream
-from netpress.payload import PayloadBatch, decode_payload
+from netpress.bitstream.payload import PayloadBatch, decode_payload
+from netpress.codec.decoder import decode_unit
+from netpress.codec.index import index_stream
 
 
 def _model() -> dict[str, np.ndarray]:
@@ -80,7 +80,7 @@ def test_batch_reports_the_damaged_unit(stream: bytes) -> None:
 def test_batches_of_any_size_give_the_same(monkeypatch: pytest.MonkeyPatch, stream: bytes, threads: str) -> None:
     monkeypatch.setenv("NETPRESS_THREADS", threads)
     expected = netpress.decode(stream)
-    monkeypatch.setattr("netpress.decoder._BATCH_VALUES", 700)
+    monkeypatch.setattr("netpress.codec.decoder._BATCH_VALUES", 700)
     names: list[str] = []
     decoded = netpress.decode(stream, progress=lambda done, total, name: names.append(name))
     assert names

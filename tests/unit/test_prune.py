@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("torch_pruning")
 from torch import nn  # noqa: E402
 
-from netpress.training.prune import CRITERIA, _compatible, prune_channels  # noqa: E402
+from netpress.recipe.prune.channels import CRITERIA, _compatible, prune_channels  # noqa: E402
 
 
 @pytest.fixture(autouse=True)

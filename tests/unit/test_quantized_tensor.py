@@ -5,7 +5,7 @@ import pytest
 
 import netpress
 from netpress import EncodeConfig, InvalidConfig, InvalidModel, QuantizedTensor
-from netpress.index import index_stream
+from netpress.codec.index import index_stream
 from netpress.quantize.levels import quantize
 
 RNG = np.random.default_rng(5)

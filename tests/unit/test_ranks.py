@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netpress.transforms.ranks import Spectrum, rank_for_energy, rank_for_error, ranks_for_budget
+from netpress.recipe.low_rank.ranks import Spectrum, rank_for_energy, rank_for_error, ranks_for_budget
 
 VALUES = st.lists(st.floats(0, 1e3), min_size=1, max_size=12).map(lambda v: np.sort(np.array(v))[::-1])
 

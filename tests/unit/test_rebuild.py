@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 import netpress
 from netpress import DecodeLimits, InvalidBitstream, InvalidModel, LimitExceeded
-from netpress.encoder import Encoder
-from netpress.record import Record
+from netpress.codec.encoder import Encoder
+from netpress.codec.record import Record
 from netpress.transforms.rebuild import Rebuild, Scatter, Transpose, Tucker, rebuild_from_json, rebuild_to_json
 
 RNG = np.random.default_rng(3)

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from netpress.codec.record import CodedTensor, FoldedLayer, Record, _PositionReader, _ranges
 from netpress.errors import InvalidBitstream
-from netpress.record import CodedTensor, FoldedLayer, Record, _PositionReader, _ranges
 
 FULL = Record(
     types={0: "float16", 1: "int64", 2: "int64", 4: "bfloat16"},

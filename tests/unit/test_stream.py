@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import netpress
-from netpress.stream import Stream
+from netpress.codec.stream import Stream
 
 MODEL = {
     "conv.weight": np.random.default_rng(0).normal(0, 0.05, (16, 8, 3, 3)).astype(np.float32),

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 
 from netpress import InvalidConfig, InvalidModel, NetpressError, RecipeError, Task
-from netpress.transforms.cluster import Clusters, cluster
+from netpress.recipe.cluster.lloyd import Clusters, cluster
 
 torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
-from netpress.training.cluster import _migrate, _SharedWeight, refine_centres  # noqa: E402
-from netpress.training.objective import network_loss  # noqa: E402
-from netpress.training.sensitivity import mean_gradients, squared_gradients  # noqa: E402
-from netpress.training.sparsify import (  # noqa: E402
+from netpress.recipe.cluster.refine import _migrate, _SharedWeight, refine_centres  # noqa: E402
+from netpress.recipe.objective import network_loss  # noqa: E402
+from netpress.recipe.sensitivity import mean_gradients, squared_gradients  # noqa: E402
+from netpress.recipe.sparsify.weights import (  # noqa: E402
     apply_masks,
     cubic_sparsities,
     sparsify_gradually,

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from netpress import InvalidConfig, InvalidModel
-from netpress.transforms.unify import unify
+from netpress.recipe.unify.blocks import unify
 
 SHAPES = st.tuples(st.integers(1, 9), st.integers(1, 4), st.integers(1, 4))
 WEIGHTS = arrays(np.float32, SHAPES, elements=st.floats(-50, 50, width=32))

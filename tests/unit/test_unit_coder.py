@@ -9,10 +9,10 @@ import pytest
 
 import netpress
 from netpress.bitstream import Codebook, MemberRole, PayloadType
+from netpress.codec.unit_coder import CodedUnit, UnitJob, UnitTensor, code_unit
 from netpress.config import EncodeConfig
 from netpress.errors import InvalidConfig, InvalidModel
 from netpress.parameters import ParameterKind
-from netpress.unit_coder import CodedUnit, UnitJob, UnitTensor, code_unit
 
 
 def tensor(value: Any, *, qp: int = -20, role: MemberRole = MemberRole.TENSOR, **others: Any) -> UnitTensor:

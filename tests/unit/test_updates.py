@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import netpress
-from netpress.index import header_of, index_stream
-from netpress.updates.difference import fingerprint
-from netpress.updates.state import UpdateState
+from netpress.codec.difference import fingerprint
+from netpress.codec.index import header_of, index_stream
+from netpress.codec.update_state import UpdateState
 
 GENERATOR = np.random.default_rng(5)
 BASE = {

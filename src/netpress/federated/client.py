@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from netpress.api import decode
+from netpress.codec.difference import fingerprint
+from netpress.codec.update_state import UpdateState
 from netpress.errors import BaseMismatch, InvalidBitstream, InvalidConfig
 from netpress.federated.accumulator import Accumulator, residuals_of
 from netpress.federated.coding import CodedChange, decode_change, encode_change
@@ -21,8 +23,6 @@ from netpress.federated.message import Broadcast, PartKind, Upload
 from netpress.federated.storage import pack_state, unpack_state, update_state_from, update_state_to
 from netpress.files import atomic_writer
 from netpress.limits import DecodeLimits
-from netpress.updates.difference import fingerprint
-from netpress.updates.state import UpdateState
 
 __all__ = ["Client"]
 

@@ -10,16 +10,17 @@ import numpy as np
 import numpy.typing as npt
 
 from netpress.bitstream import PayloadType, UnitType, payload_members, scan_units
+from netpress.bitstream.payload import SEARCH_OFF, CodedLevels, encode_payload
+from netpress.codec.decoder import Decoder
+from netpress.codec.encoder import Encoder
+from netpress.codec.index import header_of, index_stream
+from netpress.codec.update_state import UpdateState
 from netpress.config import EncodeConfig
-from netpress.decoder import Decoder
-from netpress.encoder import Encoder
 from netpress.errors import InvalidBitstream, InvalidModel
 from netpress.federated.config import FederatedConfig, Sparsification
 from netpress.federated.layout import Group, GroupKind, Layout, Model, is_integer
-from netpress.index import header_of, index_stream
 from netpress.limits import DecodeLimits
 from netpress.parameters import Parameter, ParameterKind
-from netpress.payload import SEARCH_OFF, CodedLevels, encode_payload
 from netpress.quantize.levels import quantize
 from netpress.quantize.step_size import qp_for_step, qp_range
 from netpress.quantize.tensor import QuantizedTensor
@@ -29,7 +30,6 @@ from netpress.transforms.sparsify import (
     sparsify_structured,
     sparsify_unstructured,
 )
-from netpress.updates.state import UpdateState
 
 __all__ = ["CodedChange", "copy_state", "decode_change", "encode_change", "sparsified"]
 

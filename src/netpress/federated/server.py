@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from netpress.codec.update_state import UpdateState
 from netpress.errors import BaseMismatch, InvalidBitstream, InvalidConfig, NetpressError
 from netpress.federated.coding import decode_change
 from netpress.federated.config import FederatedConfig
@@ -19,7 +20,6 @@ from netpress.federated.layout import Layout, Model, is_integer, read_arrays
 from netpress.federated.message import Part, PartKind, Upload
 from netpress.federated.storage import read_state, update_state_from, update_state_to, write_state
 from netpress.federated.versions import Versions
-from netpress.updates.state import UpdateState
 
 __all__ = ["RoundReport", "Server"]
 

@@ -15,10 +15,10 @@ import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
+from netpress.codec.update_state import UpdateState
 from netpress.errors import InvalidBitstream
 from netpress.files import atomic_writer
 from netpress.formats.source import is_numpy_dtype
-from netpress.updates.state import UpdateState
 
 __all__ = ["pack_state", "read_state", "unpack_state", "update_state_from", "update_state_to", "write_state"]
 

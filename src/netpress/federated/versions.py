@@ -10,12 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from netpress.api import decode, encode
+from netpress.codec.difference import fingerprint
+from netpress.codec.update_state import UpdateState
 from netpress.federated.coding import encode_change
 from netpress.federated.config import FederatedConfig
 from netpress.federated.layout import Layout, Model, is_integer
 from netpress.federated.message import Broadcast, Part, PartKind
-from netpress.updates.difference import fingerprint
-from netpress.updates.state import UpdateState
 
 __all__ = ["Versions"]
 

@@ -11,10 +11,10 @@ import itertools
 import numpy as np
 import numpy.typing as npt
 
-from netpress import _core
+import netpress.native as _core
 from netpress.bitstream import Codebook
 from netpress.bitstream.bits import ue_bits
-from netpress.payload import CodedLevels, encode_payload, matrix_shape
+from netpress.bitstream.payload import CodedLevels, encode_payload, matrix_shape
 
 __all__ = ["CodebookLevels", "codebook_header_bits", "codebook_levels", "reference_prefers_codebook"]
 

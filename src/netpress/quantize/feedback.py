@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from netpress import _core
+import netpress.native as _core
 from netpress.errors import InvalidModel
 from netpress.quantize.step_size import step_size
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from netpress import _core
+import netpress.native as _core
 from netpress.bitstream import Codebook
+from netpress.bitstream.payload import flat, matrix_shape
 from netpress.errors import InvalidModel
-from netpress.payload import flat, matrix_shape
 from netpress.quantize.step_size import step_size
 
 __all__ = ["dequantize", "quantize"]

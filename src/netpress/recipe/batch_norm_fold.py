@@ -11,9 +11,9 @@ from netpress.errors import RecipeError
 from netpress.parallel import Progress
 from netpress.parameters import Block
 from netpress.recipe.candidate import Candidate
+from netpress.recipe.layers import TRANSPOSED_CONVOLUTIONS
 from netpress.recipe.stage import Stage
 from netpress.task import Task
-from netpress.training.layers import TRANSPOSED_CONVOLUTIONS
 from netpress.transforms.batch_norm_pairs import find_blocks
 
 __all__ = ["BatchNormFold"]

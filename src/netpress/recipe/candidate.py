@@ -19,19 +19,18 @@ from netpress.api import decode
 from netpress.bitstream import PayloadType, payload_members
 from netpress.bitstream.reader import NetpressWarning
 from netpress.calibration.collect import calibrate
+from netpress.codec.decoder import codebook_of, decode_unit
+from netpress.codec.encoder import Encoder
+from netpress.codec.index import header_of, index_stream
+from netpress.codec.record import Record
 from netpress.config import EncodeConfig
-from netpress.decoder import codebook_of, decode_unit
-from netpress.encoder import Encoder
 from netpress.errors import InvalidModel, RecipeError
 from netpress.formats.pytorch import open_tensors, to_torch
 from netpress.formats.source import Source
-from netpress.index import header_of, index_stream
 from netpress.limits import DecodeLimits
 from netpress.parameters import Block
 from netpress.quantize.tensor import QuantizedTensor
-from netpress.record import Record
-from netpress.task import Scores, Task
-from netpress.training.layers import (
+from netpress.recipe.layers import (
     TRANSPOSED_CONVOLUTIONS,
     FactorizedConv,
     FactorizedConvTranspose,
@@ -40,6 +39,7 @@ from netpress.training.layers import (
     coded_parameters,
     scaled_layers,
 )
+from netpress.task import Scores, Task
 from netpress.transforms.rebuild import Rebuild, Scatter, Transpose, Tucker
 
 __all__ = ["Candidate", "quantized_weights"]

@@ -15,10 +15,10 @@ from torch.nn.utils import parametrize
 from netpress.errors import RecipeError
 from netpress.parallel import Progress
 from netpress.recipe.candidate import Candidate
+from netpress.recipe.layers import CONVOLUTIONS, RowScaling, scaled_layers, scaling_of
+from netpress.recipe.loop import train
 from netpress.recipe.stage import Stage
 from netpress.task import Task
-from netpress.training.layers import CONVOLUTIONS, RowScaling, scaled_layers, scaling_of
-from netpress.training.loop import train
 
 __all__ = ["LocalScaling"]
 

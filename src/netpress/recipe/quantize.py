@@ -12,8 +12,8 @@ from netpress.calibration.quantizer import quantize_model
 from netpress.calibration.statistics import Calibration
 from netpress.parallel import Progress
 from netpress.recipe.candidate import Candidate
+from netpress.recipe.layers import coded_parameters
 from netpress.recipe.stage import Stage
-from netpress.training.layers import coded_parameters
 
 __all__ = ["Quantize"]
 

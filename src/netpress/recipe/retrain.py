@@ -11,10 +11,10 @@ from torch import nn
 from netpress.errors import RecipeError
 from netpress.parallel import Progress
 from netpress.recipe.candidate import Candidate
+from netpress.recipe.layers import coded_parameters
+from netpress.recipe.loop import OPTIMIZERS, train
 from netpress.recipe.stage import Stage
 from netpress.task import Task
-from netpress.training.layers import coded_parameters
-from netpress.training.loop import OPTIMIZERS, train
 
 __all__ = ["Retrain"]
 

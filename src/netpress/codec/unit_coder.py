@@ -1,0 +1,427 @@
+"""Codes the tensors of one data unit: quantisation, choice of tools, payload, header.
+
+A job holds everything it needs, so that jobs can run in any order and place.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import numpy.typing as npt
+
+from netpress.bitstream import Codebook, CompressedParameterTypes, DataUnit, EntryPoint, MemberRole, PayloadType
+from netpress.bitstream.payload import (
+    SEARCH_BEST,
+    SEARCH_OFF,
+    SEARCH_REFERENCE,
+    CodedLevels,
+    encode_payload,
+    matrix_shape,
+)
+from netpress.bitstream.units import INFERRED_UNARY_LENGTH_MINUS1
+from netpress.config import EncodeConfig
+from netpress.errors import InvalidConfig, InvalidModel
+from netpress.parameters import ParameterKind
+from netpress.quantize.assign import automatic_qp, clip_levels
+from netpress.quantize.codebook import codebook_header_bits, codebook_levels, reference_prefers_codebook
+from netpress.quantize.levels import quantize
+from netpress.quantize.step_size import qp_range
+from netpress.quantize.tensor import QuantizedTensor
+
+__all__ = ["CodedUnit", "UnitJob", "UnitTensor", "code_unit"]
+
+Levels = npt.NDArray[np.int32]
+
+
+@dataclasses.dataclass(slots=True)
+class UnitTensor:
+    """One tensor of a data unit to be coded, float32 or int32. A qp of None is chosen from the values.
+
+    ``quantized`` holds the integers where they are chosen already. ``levels`` are the very integers to code, with
+    ``qp``, ``dependent`` and ``codebook``. ``base`` and ``history`` come from the updates before.
+    """
+
+    name: str
+    role: MemberRole
+    kind: ParameterKind
+    parameter_id: int
+    value: npt.NDArray[np.float32] | npt.NDArray[np.int32]
+    qp: int | None
+    base: Levels | None = None
+    history: npt.NDArray[np.uint8] | None = None
+    levels: Levels | None = None
+    codebook: Codebook | None = None
+    dependent: bool | None = None
+    quantized: QuantizedTensor | None = None
+
+    @property
+    def is_integer(self) -> bool:
+        """Whether the tensor is coded without loss."""
+        return self.value.dtype == np.int32
+
+
+@dataclasses.dataclass(slots=True)
+class UnitJob:
+    """The tensors of one data unit in payload order, and what its header says about the update it belongs to.
+
+    ``depth`` is put_node_depth, None without a node id. ``dimensions`` is the full shape of a decomposed weight.
+    ``mean_weight_size`` is that of the model, for qps that are chosen from the values.
+    """
+
+    tensors: list[UnitTensor]
+    config: EncodeConfig
+    dimensions: tuple[int, ...] | None = None
+    depth: int | None = None
+    temporal: bool = False
+    mean_weight_size: float = 1.0
+
+    @property
+    def is_block(self) -> bool:
+        """Whether the tensors belong to one layer."""
+        return len(self.tensors) > 1
+
+    @property
+    def size(self) -> int:
+        """Number of values."""
+        return sum(t.value.size for t in self.tensors)
+
+
+@dataclasses.dataclass(slots=True)
+class CodedUnit:
+    """A data unit ready to be written, and the integers in it by name."""
+
+    header: DataUnit
+    payload: bytes
+    levels: dict[str, Levels]
+    payload_names: tuple[str, ...]
+
+    def is_zero(self) -> bool:
+        """Whether all its integers are zero."""
+        return bool(self.levels) and not any(levels.any() for levels in self.levels.values())
+
+
+@dataclasses.dataclass(slots=True)
+class _Quantized:
+    """One tensor with its integers and the method behind them."""
+
+    tensor: UnitTensor
+    levels: Levels
+    qp: int | None
+    dependent: bool
+    codebook: Codebook | None
+
+
+def code_unit(job: UnitJob) -> list[CodedUnit]:
+    """Code a data unit; a block whose members need different methods becomes one unit per member.
+
+    Raises:
+        InvalidModel: a value cannot be coded; names the tensor.
+        InvalidConfig: a qp is outside the codable range; names the tensor.
+    """
+    if job.tensors[0].name in job.config.raw_float and not job.is_block and not job.tensors[0].is_integer:
+        return [_raw(job)]
+    given = [tensor.quantized for tensor in job.tensors if tensor.quantized is not None]
+    if given and job.config.use_dq and not all(tensor.dependent for tensor in given):
+        # One flag says for all members of a block how they are quantised.
+        job = dataclasses.replace(job, config=job.config.replace(use_dq=False))
+    for tensor in job.tensors:
+        if tensor.qp is None and tensor.quantized is None:
+            tensor.qp = _chosen_qp(tensor, job)
+    members = [_quantized(tensor, job.config) for tensor in job.tensors]
+    if not job.is_block or _fit_one_unit(members):
+        return [_coded(members, job, block=job.is_block)]
+    return [_coded([member], job, block=False) for member in members]
+
+
+def _chosen_qp(tensor: UnitTensor, job: UnitJob) -> int:
+    config = job.config
+    return automatic_qp(
+        tensor.value,
+        tensor.kind,
+        mean_size=job.mean_weight_size,
+        qp_density=config.qp_density,
+        dependent=config.use_dq,
+        base_qp=config.base_qp,
+        name=tensor.name,
+    )
+
+
+def _raw(job: UnitJob) -> CodedUnit:
+    """Source: raw float data units."""
+    tensor = job.tensors[0]
+    member = _Quantized(tensor, np.empty(0, np.int32), None, False, None)
+    header = _header([member], job, block=False)
+    header.nnr_compressed_data_unit_payload_type = PayloadType.RAW_FLOAT
+    header.scan_order = 0
+    return CodedUnit(header, np.ascontiguousarray(tensor.value, "<f4").tobytes(), {}, (tensor.name,))
+
+
+def _fit_one_unit(members: list[_Quantized]) -> bool:
+    """Source: model to data units, conditions for a block."""
+    weights = [m for m in members if m.tensor.role.is_weight]
+    others = [m for m in members if not m.tensor.role.is_weight]
+    return (
+        len({m.codebook is None for m in weights}) == 1
+        and all(m.codebook is None for m in others)
+        and len({m.dependent for m in members}) == 1
+        and not any(m.tensor.is_integer for m in members)
+    )
+
+
+def _quantized(tensor: UnitTensor, config: EncodeConfig) -> _Quantized:
+    if tensor.is_integer:
+        return _Quantized(tensor, tensor.value.astype(np.int32, copy=False), None, False, None)
+    if tensor.levels is not None:
+        return _Quantized(tensor, tensor.levels, tensor.qp, bool(tensor.dependent), tensor.codebook)
+    if tensor.quantized is not None:
+        return _as_given(tensor, tensor.quantized, config)
+    mode = config.uses_codebooks
+    if mode and tensor.value.size:
+        return _with_codebook(tensor, config, always=mode == 1)
+    levels, qp = _uniform(tensor, config, tensor.qp or 0, config.use_dq)
+    return _Quantized(tensor, levels, qp, config.use_dq, None)
+
+
+def _as_given(tensor: UnitTensor, given: QuantizedTensor, config: EncodeConfig) -> _Quantized:
+    low, high = qp_range(config.qp_density, config.base_qp)
+    if not low <= given.qp <= high:
+        raise InvalidConfig(f"tensor {tensor.name!r}: qp {given.qp} is outside {low}..{high}")
+    levels = np.ascontiguousarray(given.levels).reshape(tensor.value.shape)
+    plain = _Quantized(tensor, levels, given.qp, given.dependent, None)
+    if given.dependent or given.codebook is False or not levels.size:
+        return plain
+    candidate = codebook_levels(levels, config.main_unary_length_minus1, first_edition_1_0=False, search=False)
+    listed = _Quantized(tensor, candidate.levels, given.qp, False, candidate.codebook)
+    return listed if given.codebook else _smaller(plain, listed, config)
+
+
+def _smaller(plain: _Quantized, listed: _Quantized, config: EncodeConfig) -> _Quantized:
+    trial = UnitJob([plain.tensor], config)
+    sizes = [_bytes(_coded([method], trial, block=False)) for method in (plain, listed)]
+    return listed if sizes[1] < sizes[0] else plain
+
+
+def _uniform(tensor: UnitTensor, config: EncodeConfig, qp: int, dependent: bool) -> tuple[Levels, int]:
+    levels, used = quantize(
+        np.ascontiguousarray(tensor.value, np.float32),
+        qp=qp,
+        qp_density=config.qp_density,
+        dependent=dependent,
+        lambda_scale=config.rate_weight,
+        rate_unary_length=config.main_unary_length_minus1,
+        reference=config.is_reference,
+        passes=config.rate_passes,
+        scan_order=config.scan_order,
+        name=tensor.name,
+    )
+    low, high = qp_range(config.qp_density, config.base_qp)
+    if not low <= used <= high:
+        if used != qp:
+            raise InvalidModel(
+                f"the values need qp {used}, but only {low}..{high} can be coded; choose a base_qp near {used}",
+                tensor=tensor.name,
+            )
+        raise InvalidConfig(f"tensor {tensor.name!r}: qp {used} is outside {low}..{high}")
+    if config.bit_depth is not None:
+        levels = clip_levels(levels, tensor.value, config.bit_depth, kind=tensor.kind, name=tensor.name)
+    return levels, used
+
+
+def _with_codebook(tensor: UnitTensor, config: EncodeConfig, *, always: bool) -> _Quantized:
+    """Source: coding of quantised tensors with a codebook."""
+    reference = config.is_reference
+    main_qp = tensor.qp or 0
+    finer = main_qp - (1 << config.qp_density) if config.use_dq else main_qp
+    if not reference:
+        finer = max(finer, qp_range(config.qp_density, config.base_qp)[0])
+    levels, qp = _uniform(tensor, config, finer, False)
+    first_edition_1_0 = config.is_first_edition_1_0
+    # NNCodec 2 searches with one greater-than flag less than it codes with.
+    unary_length = config.main_unary_length_minus1 + (1 if first_edition_1_0 else 0)
+    candidate = codebook_levels(levels, unary_length, first_edition_1_0=first_edition_1_0, search=reference)
+    chosen = _Quantized(tensor, candidate.levels, qp, False, candidate.codebook)
+    if always:
+        return chosen
+    uniform, uniform_qp = _uniform(tensor, config, main_qp, True) if config.use_dq else (levels, qp)
+    plain = _Quantized(tensor, uniform, uniform_qp, config.use_dq, None)
+    if reference:
+        prefers = reference_prefers_codebook(
+            uniform,
+            config.use_dq,
+            candidate,
+            unary_length=unary_length,
+            scan_order=config.scan_order,
+            second_edition=config.profile == 1,
+            first_edition_1_0=first_edition_1_0,
+            has_parent=config.differences,
+            search=_search(config),
+        )
+        return chosen if prefers else plain
+    return _smaller(plain, chosen, config)
+
+
+def _bytes(unit: CodedUnit) -> int:
+    book = unit.header.codebook
+    return len(unit.payload) + (0 if book is None else (codebook_header_bits(book) + 7) // 8)
+
+
+def _search(config: EncodeConfig) -> int:
+    if not config.searches_parameters:
+        return SEARCH_OFF
+    return SEARCH_REFERENCE if config.is_reference else SEARCH_BEST
+
+
+def _coded(members: list[_Quantized], job: UnitJob, *, block: bool) -> CodedUnit:
+    config = job.config
+    header = _header(members, job, block=block)
+    coded = [_coded_levels(member, job) for member in members]
+    has_parent = bool(header.parent_node_id_present_flag)
+
+    def payload(unary_length: int, skip_rows: bool, use_history: bool) -> tuple[bytes, tuple[EntryPoint, ...]]:
+        return encode_payload(
+            coded,
+            qp_density=config.qp_density,
+            dependent=bool(header.dq_flag),
+            unary_length=unary_length + 1,
+            scan_order=header.scan_order,
+            second_edition=config.profile == 1,
+            first_edition_1_0=config.is_first_edition_1_0,
+            has_parent=has_parent,
+            skip_rows=skip_rows,
+            use_history=use_history,
+            search=_search(config),
+        )
+
+    main = config.main_unary_length_minus1
+    flags = [(skip, False) for skip in _row_skipping(members, header, config)]
+    if config.hdsp and has_parent and all(m.tensor.history is not None for m in members):
+        flags += [(skip, True) for skip, _ in flags]
+    tried = [(*payload(main, *flag), main, flag) for flag in flags]
+    best = min(tried, key=lambda trial: len(trial[0]))
+    for unary_length in config.unary_lengths_minus1(job.size)[1:]:
+        trial = (*payload(unary_length, *best[3]), unary_length, best[3])
+        # Another length than the inferred one takes a byte in the header.
+        if len(trial[0]) + 1 < len(best[0]) + (best[2] != main):
+            best = trial
+    header.entry_points = best[1]
+    header.cabac_unary_length_minus1 = best[2]
+    header.cabac_unary_length_flag = int(
+        config.is_reference or config.profile != 1 or best[2] != INFERRED_UNARY_LENGTH_MINUS1
+    )
+    names = tuple(m.tensor.name for m in members)
+    return CodedUnit(header, best[0], dict(zip(names, (m.levels for m in members), strict=True)), names)
+
+
+def _coded_levels(member: _Quantized, job: UnitJob) -> CodedLevels:
+    book = member.codebook
+    levels = np.ascontiguousarray(member.levels)
+    return CodedLevels(
+        levels,
+        member.tensor.value.shape,
+        None if member.qp is None else member.qp - job.config.base_qp,
+        (0, 0) if book is None else (len(book.values), book.zero_offset),
+        member.tensor.base if job.temporal else None,
+        member.tensor.history if job.config.hdsp else None,
+    )
+
+
+def _row_skipping(members: list[_Quantized], header: DataUnit, config: EncodeConfig) -> list[bool]:
+    """Return the row_skip_flags to try."""
+    if config.profile != 1 or config.row_skipping is False:
+        return [False]
+    matrices = [m.levels for m in members if min(matrix_shape(m.levels.shape)) > 1]
+    if header.scan_order and header.dq_flag:
+        # A skipped row moves the trellis once per block; only where a block is as wide as the tensor is that its path.
+        edge = 4 << header.scan_order
+        matrices_fit = all(matrix_shape(levels.shape)[1] <= edge for levels in matrices)
+        if not matrices_fit:
+            return [False]
+    if config.row_skipping is True:
+        return [True]
+    if config.effort < 5:
+        return [False]
+    has_zero_row = any(not levels.reshape(levels.shape[0], -1).any(axis=1).all() for levels in matrices)
+    return [False, True] if has_zero_row else [False]
+
+
+def _header(members: list[_Quantized], job: UnitJob, *, block: bool) -> DataUnit:
+    config = job.config
+    main = _main(members)
+    header = DataUnit()
+    header.topology_elem_ids = _id_list(members) if block else (members[0].tensor.name,)
+    header.nnr_compressed_data_unit_payload_type = (
+        PayloadType.BLOCK if block else PayloadType.INT if main.tensor.is_integer else PayloadType.FLOAT
+    )
+    header.dq_flag = int(main.dependent)
+    header.tensor_dimensions = main.tensor.value.shape
+    if job.is_block:
+        _describe_block(header, members, job, block=block)
+    header.codebook = main.codebook
+    scanned = [m for m in members if m.tensor.role is MemberRole.TENSOR or m.tensor.role.is_weight]
+    if scanned and all(min(matrix_shape(m.tensor.value.shape)) > 1 for m in scanned):
+        header.scan_order = config.scan_order
+    _identify(header, job, main)
+    return header
+
+
+def _main(members: list[_Quantized]) -> _Quantized:
+    """The member that the unit is named after: the weight, its factor G, or the only tensor."""
+    return next((m for m in members if m.tensor.role in (MemberRole.WEIGHT, MemberRole.G)), members[-1])
+
+
+_ID_ORDER = [
+    MemberRole.WEIGHT,
+    MemberRole.G,
+    MemberRole.H,
+    MemberRole.SCALING,
+    MemberRole.BN_BETA,
+    MemberRole.BN_GAMMA,
+    MemberRole.BN_MEAN,
+    MemberRole.BN_VAR,
+    MemberRole.BIAS,
+]
+
+
+def _id_list(members: list[_Quantized]) -> tuple[str, ...]:
+    ordered = sorted(members, key=lambda m: _ID_ORDER.index(m.tensor.role))
+    return tuple(m.tensor.name for m in ordered)
+
+
+def _describe_block(header: DataUnit, members: list[_Quantized], job: UnitJob, *, block: bool) -> None:
+    """Fill in what a header says about the layer that its tensors belong to, also when they travel alone."""
+    roles = {t.role for t in job.tensors}
+    types = CompressedParameterTypes(0)
+    for role, bit in (
+        (MemberRole.G, CompressedParameterTypes.DC),
+        (MemberRole.SCALING, CompressedParameterTypes.LS),
+        (MemberRole.BN_GAMMA, CompressedParameterTypes.BN),
+        (MemberRole.BIAS, CompressedParameterTypes.BI),
+    ):
+        if role in roles:
+            types |= bit
+    header.compressed_parameter_types = int(types)
+    if MemberRole.G in roles:
+        g = next(t.value for t in job.tensors if t.role is MemberRole.G)
+        header.g_number_of_rows, header.decomposition_rank = g.shape[0], g.shape[1]
+        if block or members[0].tensor.role in (MemberRole.G, MemberRole.H):
+            header.tensor_dimensions = job.dimensions
+        h = next((m for m in members if m.tensor.role is MemberRole.H), None)
+        header.codebook_h = h.codebook if h is not None and block else None
+    if job.config.is_reference and job.config.signals_parents:
+        # NNCodec leaves the dimensions of blocks out of updates.
+        header.tensor_dimensions_flag = 0
+
+
+def _identify(header: DataUnit, job: UnitJob, main: _Quantized) -> None:
+    """Fill in node and parent ids."""
+    config = job.config
+    if job.depth is None:
+        header.node_id_present_flag, header.device_id, header.parameter_id, header.put_node_depth = 0, None, None, None
+        return
+    header.device_id, header.parameter_id, header.put_node_depth = config.device_id, main.tensor.parameter_id, job.depth
+    if config.differences:
+        header.parent_node_id_present_flag = 1
+        header.parent_node_id_type = 0
+        header.parent_device_id = 0
+        header.temporal_context_modeling_flag = int(job.temporal)

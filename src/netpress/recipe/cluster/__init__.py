@@ -1,0 +1,1 @@
+"""Cluster quantisation: few distinct values for each weight."""

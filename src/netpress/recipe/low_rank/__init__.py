@@ -1,0 +1,1 @@
+"""Weights in the place of which two smaller factors travel."""

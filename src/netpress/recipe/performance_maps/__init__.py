@@ -1,0 +1,1 @@
+"""Performance maps: what a tool costs, measured and written into the stream."""

@@ -1,0 +1,1 @@
+"""Weight unification: one magnitude for all weights of a block."""
