@@ -213,7 +213,11 @@ class _Sweep:
             encode_seconds=made.encode_seconds,
             decode_seconds=made.decode_seconds,
             memory=sum(value.nbytes for value in made.state.values()),
-            **dataclasses.asdict(judgement),
+            metric=judgement.metric,
+            metric_interval=judgement.metric_interval,
+            loss=judgement.loss,
+            loss_interval=judgement.loss_interval,
+            divergence=judgement.divergence,
         )
 
     def _curve(self, tool: Tool) -> None:
