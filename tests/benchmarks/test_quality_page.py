@@ -1,21 +1,13 @@
 """Comparisons of the quality benchmark, on rows whose answers are known."""
 
-import importlib
+from __future__ import annotations
+
 import math
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
-
-
-@pytest.fixture
-def tables(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    yield importlib.import_module("quality_tables")
-    sys.modules.pop("quality_tables")
+from pages import quality as tables
 
 
 def row(codec: str, label: str, *points: tuple[int, float, float]) -> dict[str, Any]:
@@ -26,7 +18,7 @@ def row(codec: str, label: str, *points: tuple[int, float, float]) -> dict[str, 
     }
 
 
-def test_bytes_at_a_divergence_are_interpolated_on_logarithms(tables: Any) -> None:
+def test_bytes_at_a_divergence_are_interpolated_on_logarithms() -> None:
     halving = row("netpress", "a", (4000, 0.01, 90.0), (1000, 0.04, 88.0))
     assert tables.bytes_at(halving, 0.02) == pytest.approx(2000)
     assert math.isnan(tables.bytes_at(halving, 0.05))
@@ -35,7 +27,7 @@ def test_bytes_at_a_divergence_are_interpolated_on_logarithms(tables: Any) -> No
     assert tables.bytes_at(beaten, 0.02) == pytest.approx(2000)
 
 
-def test_transparent_point_is_where_the_loss_first_passes_the_tolerance(tables: Any) -> None:
+def test_transparent_point_is_where_the_loss_first_passes_the_tolerance() -> None:
     result = {"direction": "max", "baseline": 90.0, "tolerance": 0.5}
     # The metric recovers by chance at 500 bytes: that does not count.
     noisy = row("netpress", "a", (4000, 0.01, 90.0), (1000, 0.04, 89.0), (500, 0.1, 90.0))
@@ -47,7 +39,7 @@ def test_transparent_point_is_where_the_loss_first_passes_the_tolerance(tables: 
     assert tables.transparent_bytes(up, falling) == (pytest.approx(2000), False)
 
 
-def test_transparent_divergence_comes_from_all_rows(tables: Any) -> None:
+def test_transparent_divergence_comes_from_all_rows() -> None:
     assert tables.isotonic([1.0, 3.0, 2.0, 2.5, 4.0]).tolist() == [1.0, 2.5, 2.5, 2.5, 4.0]
     rows = [
         row("NNCodec", "a", (4000, 0.01, 90.0), (1000, 0.08, 88.0)),
@@ -58,7 +50,7 @@ def test_transparent_divergence_comes_from_all_rows(tables: Any) -> None:
     assert math.isnan(tables.transparent_divergence({**result, "tolerance": 5.0}))
 
 
-def test_best_of_each_codec(tables: Any) -> None:
+def test_best_of_each_codec() -> None:
     result = {
         "rows": [
             row("NNCodec", "a", (4000, 0.01, 90.0), (1000, 0.04, 88.0)),
@@ -71,12 +63,12 @@ def test_best_of_each_codec(tables: Any) -> None:
     assert math.isnan(tables.best_at(result, "NNCodec", 0.5))
 
 
-def test_geometric_mean_of_changes_leaves_out_what_was_not_measured(tables: Any) -> None:
+def test_geometric_mean_of_changes_leaves_out_what_was_not_measured() -> None:
     assert tables.mean_change([-0.5, 1.0, math.nan]) == pytest.approx(0)
     assert math.isnan(tables.mean_change([math.nan]))
 
 
-def test_ablation(tables: Any) -> None:
+def test_ablation() -> None:
     rows = [
         row("netpress", "everything", (4000, 0.01, 90.0), (1000, 0.1, 88.0)),
         row("netpress", "nothing", (8000, 0.01, 90.0), (2000, 0.1, 88.0)),

@@ -1,9 +1,9 @@
 """Takes what docs/results shows of a full evaluation out of its store.
 
-Usage: python tools/take_evaluation.py STORE [NOTE]
+Usage: python benchmarks/evaluation.py STORE [NOTE]
 
-Writes docs/results/evaluation.json, a plot of all tasks, and a plot for each use case; tools/make_results.py makes the
-page of them. The store is that of ``netpress evaluate --all`` with NNCodec beside it; the note says what else
+Writes docs/results/evaluation.json, a plot of all tasks, and a plot for each use case; benchmarks/write_pages.py makes
+the page of them. The store is that of ``netpress evaluate --all`` with NNCodec beside it; the note says what else
 there is to know about the run.
 """
 
@@ -12,7 +12,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from pathlib import Path
 from typing import Any
 
 from netpress.evaluate.report.canvas import Drawing
@@ -21,8 +20,8 @@ from netpress.evaluate.report.findings import Findings
 from netpress.evaluate.results import Measurement
 from netpress.evaluate.store import Store
 from netpress.evaluate.use_cases import USE_CASES
+from places import RESULTS
 
-RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results"
 PLOTS = RESULTS / "evaluation"
 
 

@@ -1,4 +1,4 @@
-"""What benchmarks/quality.py measured, compared: bytes at equal divergence, the transparent point, and tables of both.
+"""docs/results/quality.md: bytes at equal divergence and transparent points of what benchmarks/quality.py measured.
 
 Works on the content of quality.json alone. NNCodec's best is the least bytes of all its settings, netpress's best the
 least of its rows; between points, bytes are interpolated on logarithms of bytes and divergence.
@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from netpress.evaluate import curves
+from netpress.evaluate import curves, transparency
+from pages.common import load
+from places import RESULTS
 
 TARGETS = (0.02, 0.05)
 RANGE = np.geomspace(0.01, 0.1, 21)
@@ -33,23 +35,10 @@ def bytes_at(row: Row, divergence: float) -> float:
 
 
 def transparent_bytes(row: Row, result: dict[str, Any]) -> tuple[float, bool]:
-    """Return the bytes where the metric falls below the tolerance, and whether that is only a bound.
-
-    From the largest stream to the smallest, the loss counts as its largest value so far. Where the smallest stream
-    still is within the tolerance, the bytes are its own, an upper bound; where the largest is not, they are NaN.
-    """
+    """Return the bytes at the transparent point of a row, and whether that is only a bound."""
     sign = 1 if result["direction"] == "max" else -1
-    points = sorted(row["points"], key=lambda p: -p["bytes"])
-    losses = np.maximum.accumulate([sign * (result["baseline"] - p["metric"]) for p in points])
-    sizes = np.log([p["bytes"] for p in points])
-    over = np.flatnonzero(losses > result["tolerance"])
-    if not len(over):
-        return float(np.exp(sizes[-1])), True
-    i = int(over[0])
-    if i == 0:
-        return math.nan, True
-    share = (result["tolerance"] - losses[i - 1]) / (losses[i] - losses[i - 1])
-    return float(np.exp(sizes[i - 1] + share * (sizes[i] - sizes[i - 1]))), False
+    losses = ((p["bytes"], sign * (result["baseline"] - p["metric"])) for p in row["points"])
+    return transparency.transparent_bytes(losses, result["tolerance"])
 
 
 def transparent_divergence(result: dict[str, Any]) -> float:
@@ -197,3 +186,78 @@ def ablation_table(tasks: dict[str, Any]) -> list[str]:
             cells += [_percent(changes[t]) for t in TARGETS] + [_percent(mean_change(changes[t] for t in RANGE))]
         lines.append(f"| {label} | " + " | ".join(cells) + " |")
     return lines
+
+
+def quality_page() -> str:
+    """docs/results/quality.md: bytes at equal quality, task by task."""
+    tasks = load("quality")["tasks"]
+    if not all(row.get("decoded_alike", True) for result in tasks.values() for row in result["rows"]):
+        raise SystemExit("NNCodec and netpress decode a stream of quality.json to different floats")
+    checked = sum("decoded_alike" in row for result in tasks.values() for row in result["rows"])
+    lines = [
+        "# Bytes at equal quality",
+        "",
+        "Written by `benchmarks/write_pages.py` from quality.json, which",
+        "`python benchmarks/quality.py --threads 1` makes.",
+        "",
+        "*Divergence*: mean Kullback-Leibler divergence, in nats, of the outputs from those of the float network, on",
+        "evaluation samples that calibration has not seen; no labels are used. Bytes at a divergence are interpolated",
+        "between the points of a row, on logarithms. *Transparent*: bytes at which the metric has become worse by 0.5",
+        "points (percent), or by 0.5 % of the float metric where it has another unit. *By row*: where the metric of",
+        "each row first does, which on so few samples is uncertain by a tenth of the bytes and more. *By divergence*:",
+        "at the divergence where the loss of all points together, made to grow by isotonic regression, passes the",
+        "limit.",
+        "",
+        "NNCodec 2.1.3 with dependent quantisation; its best is the least of all its rows, netpress's the least of its",
+        "rows. *Folded*: batch norms folded where the network has any, and vectors coded 14 qps finer than weights, as",
+        "`netpress.compress` does it; this holds for the row without data too, while the other rows of netpress have",
+        "vectors at qp -75. *Steps*: layers get steps by their sensitivity. *Rate*: the rate joins the trellis search.",
+        "*Everything*: also rows quantised jointly and corrections in biases and batch norms, as",
+        "`netpress.encode(calibration=...)` does it. Negative numbers are bytes saved.",
+        "Rows that a table lacks were not measured.",
+        "",
+        f"NNCodec decoded {checked} of these streams, of both codecs, to the same floats as netpress.",
+        "",
+        "## All tasks",
+        "",
+        "netpress's best against NNCodec's best; and the trellis with its rate against uniform quantisation, all else",
+        "being equal (feedback, steps, folded). Means are geometric, over 21 divergences as far as both were measured.",
+        "",
+        *summary_table(tasks),
+    ]
+    for name, result in tasks.items():
+        unit = f" {result['unit']}" if result["unit"] else ""
+        errors = [p["standard_error"] / p["divergence"] for row in result["rows"] for p in row["points"]]
+        lines += [
+            "",
+            f"## {name}",
+            "",
+            f"{result['metric']}, float: {result['baseline']:.4g}{unit}; {result['float_bytes']:,} bytes of floats; "
+            f"{result['evaluation_samples']} evaluation",
+            f"samples, {result['calibration_samples']} for calibration, "
+            f"which took {result['calibration_seconds']:.1f} s. "
+            f"Standard error of a divergence: {100 * sorted(errors)[len(errors) // 2]:.0f} % of it",
+            "in the middle of all points. Seconds are those of quantising and encoding one stream, on a shared",
+            "machine.",
+            "",
+            *task_table(result),
+            "",
+            f"![divergence against bytes](quality-{name}.svg)",
+        ]
+    return "\n".join([*lines, *ablation_lines()]) + "\n"
+
+
+def ablation_lines() -> list[str]:
+    """What each ingredient of calibrated quantisation brings, if that was measured."""
+    if not (RESULTS / "ablation.json").exists():
+        return []
+    return [
+        "",
+        "## What each ingredient brings",
+        "",
+        "`python benchmarks/ablation.py --threads 1`: bytes at equal divergence of everything",
+        "(`netpress.encode(calibration=...)`, effort 8), and how many more are needed if one ingredient is left out.",
+        "Differences of two per cent and less are within the scatter of the points.",
+        "",
+        *ablation_table(load("ablation")["tasks"]),
+    ]
