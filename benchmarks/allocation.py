@@ -21,7 +21,8 @@ import numpy as np
 
 import netpress
 import runner
-from netpress.evaluate.netpress_tools import has_batch_norms, vector_qp
+from netpress.compare import has_batch_norms
+from netpress.evaluate.netpress_tools import vector_qp
 from netpress.evaluate.tools import stream_tool
 from pages.rate_distortion import allocation_table
 from places import RESULTS

@@ -31,6 +31,7 @@ from safetensors.numpy import save_file
 
 import netpress
 from netpress import Task, evaluate
+from netpress.compare import has_batch_norms
 from netpress.recipe import BatchNormFold, Cluster, LowRank, Quantize, Retrain, Stage
 from netpress.recipe.candidate import Candidate
 from netpress.recipe.cluster.lloyd import Clusters
@@ -180,8 +181,7 @@ class Bench:
             rows.append(row)
             candidates.append(candidate)
         original = Candidate.start(self.network, self.task, {})
-        has_norms = any(isinstance(m, torch.nn.modules.batchnorm._BatchNorm) for m in self.network.modules())
-        folding: list[Stage] = [BatchNormFold()] if has_norms else []
+        folding: list[Stage] = [BatchNormFold()] if has_batch_norms(self.network) else []
         bits = (3, 5) if self.quick else BITS
         qps = self.plan.qps[1:3] if self.quick else self.plan.qps
         rates = (8.0,) if self.quick else RATES

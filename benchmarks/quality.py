@@ -24,7 +24,8 @@ from torch import nn
 
 import netpress
 import runner
-from netpress.evaluate.netpress_tools import has_batch_norms, vector_qp
+from netpress.compare import has_batch_norms
+from netpress.evaluate.netpress_tools import vector_qp
 from netpress.evaluate.sampler import LOGITS_SPAN
 from netpress.evaluate.tools import Tool, stream_tool
 from netpress.evaluate.use_cases import tolerance

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
@@ -14,16 +14,15 @@ import numpy.typing as npt
 from netpress.calibration.quantizer import quantize_corrected
 from netpress.calibration.statistics import Calibration
 from netpress.codec.decoder import Decoder
-from netpress.codec.difference import Difference, apply_difference, doubtful, make_difference, read_model
+from netpress.codec.difference import apply_difference, make_difference, read_model
 from netpress.codec.encoder import Encoder
 from netpress.codec.index import BytesLike, index_stream
-from netpress.codec.record import Record
 from netpress.codec.restore import outputs_of, reconstructed_outputs
 from netpress.codec.stream import Stream, open_stream
 from netpress.config import EncodeConfig
 from netpress.errors import InvalidBitstream, InvalidConfig, InvalidModel
 from netpress.files import atomic_writer
-from netpress.formats import Source, open_source
+from netpress.formats import open_source
 from netpress.limits import DecodeLimits
 from netpress.parallel import Progress
 from netpress.quantize.tensor import QuantizedTensor
@@ -100,50 +99,11 @@ def _encode_to(
             return
         with open_source(base) as old:
             difference = make_difference(model, read_model(old))
-        given = set(quantized or {})
-        if given & difference.complete:
-            name = min(given & difference.complete)
-            raise InvalidModel("was given quantised, but its new value is coded and no difference", tensor=name)
-        difference = _smaller_parts(difference, model, config, given)
-        record = Record(base=difference.base, removed=list(difference.removed))
+        new = set(quantized or {}) & difference.complete
+        if new:
+            raise InvalidModel("was given quantised, but its new value is coded and no difference", tensor=min(new))
         encoder = Encoder(config.replace(differences=True))
-        encoder.encode_to(
-            sink,
-            difference.source,
-            executor=executor,
-            progress=progress,
-            notes=record,
-            complete=difference.complete,
-            spreads=model,
-            quantized=quantized,
-        )
-
-
-def _smaller_parts(difference: Difference, model: Source, config: EncodeConfig, given: Collection[str]) -> Difference:
-    """Take the new value of a tensor instead of its difference where that is smaller.
-
-    Tensors of a block share a data unit, and those that are given quantised are differences already.
-    """
-    if config.blocks or config.fold_batch_norm or config.is_reference:
-        return difference
-    names = [name for name in doubtful(difference, model) if name not in given]
-    if not names:
-        return difference
-    changed, new = (_sizes(source, names, model, config) for source in (difference.source, model))
-    return difference.with_new_values(model, [name for name in names if new[name] < changed[name]])
-
-
-def _sizes(source: Source, names: Sequence[str], model: Source, config: EncodeConfig) -> dict[str, int]:
-    """Return the bytes that tensors take in an update, each by itself."""
-    sizes = {}
-    for name in names:
-        sink = io.BytesIO()
-        part, whole = ({name: s.load(name)} for s in (source, model))
-        overrides = {n: qp for n, qp in (config.qp_per_tensor or {}).items() if n == name}
-        own = config.replace(differences=True, checksums=False, qp_per_tensor=overrides or None)
-        Encoder(own).encode_to(sink, open_source(part), complete=[name], spreads=open_source(whole))
-        sizes[name] = sink.tell()
-    return sizes
+        encoder.encode_to(sink, difference, executor=executor, progress=progress, quantized=quantized)
 
 
 def _with_options(config: EncodeConfig | None, options: Mapping[str, Any]) -> EncodeConfig:
@@ -171,8 +131,7 @@ def _calibrated(
         passes=config.rate_passes,
         **rate,
     )
-    # Steps of what is no weight, and of weights that the calibration does not know.
-    return model.source, config.replace(allocation="size", optimize_qp=False), model.quantized
+    return model.source, config.replace(allocation="sensitivity", optimize_qp=False), model.quantized
 
 
 def decode(

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from netpress.api import decode, encode
 from netpress.calibration.statistics import Calibration
+from netpress.compare import has_batch_norms, network_with, standard_error
 from netpress.config import EncodeConfig
 from netpress.errors import EvaluationFailed, InvalidConfig, NetpressError
 from netpress.files import atomic_writer
@@ -230,14 +231,8 @@ class _Coder:
             batches = dataclasses.replace(task, calibration_batches=data).batches("calibration")
             data = calibrate(model, batches, forward=task.output, outputs=task.outputs)
         self.calibration: Calibration | None = data
-        if self.is_module and self._has_batch_norms():
+        if self.is_module and has_batch_norms(model):
             self.config = config.replace(fold_batch_norm=True)
-
-    def _has_batch_norms(self) -> bool:
-        import torch
-
-        kind = torch.nn.modules.batchnorm._BatchNorm
-        return any(isinstance(layer, kind) for layer in self.model.modules())
 
     def encode(self, qp: int) -> bytes:
         """Return the stream at a qp: that of a weight of average sensitivity, or size without data."""
@@ -250,13 +245,7 @@ class _Coder:
         state = decode(data, reconstruct=True)
         if not self.is_module:
             return state
-        import copy
-
-        from netpress.formats.pytorch import to_torch
-
-        module = copy.deepcopy(self.model)
-        module.load_state_dict({name: to_torch(np.ascontiguousarray(value)) for name, value in state.items()})
-        return module.eval()
+        return network_with(self.model, state)
 
 
 class _Search:
@@ -306,8 +295,6 @@ class _Search:
         samples, reference = np.asarray(scores.samples), np.asarray(self.baseline.samples)
         if self.quantile == 0 or len(samples) < 2 or samples.shape != reference.shape:
             return 0.0
-        from netpress.evaluate.comparison import standard_error
-
         return float(self.quantile * standard_error(scores, self.baseline))
 
     def try_qp(self, qp: int) -> Trial:

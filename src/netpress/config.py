@@ -47,7 +47,7 @@ class EncodeConfig:
 
     qp: int | None = None
     """Quantisation parameter of weights: the step size is 1 at 0 and doubles every ``2**qp_density``. None: each tensor
-    gets a step that suits its own spread (see ``netpress.quantize.assign.automatic_qps``)."""
+    gets a step that suits its own spread (see ``netpress.quantize.automatic_steps.automatic_qp``)."""
     effort: int = 5
     """1 (fastest) to 9 (smallest). 1-2: no parameter search; 3-4: parameter search; from 5: rate-distortion optimised
     quantisation, row skipping where it pays; from 6: several unary lengths for tensors of up to 65536 values; from 7:
@@ -65,7 +65,8 @@ class EncodeConfig:
     """``"equal"``: all weights get ``qp``. ``"size"``: the step of a weight is proportional to the square root of its
     number of values, with ``qp`` as the mean, and everything else is 3.5 octaves finer than ``qp``, variances as fine
     as they need, unless ``nonweight_qp`` is given. Smaller at equal quality of the outputs; a qp then says less about
-    any one tensor."""
+    any one tensor. ``"sensitivity"``: weights that are given quantised have steps by what their errors do, as
+    :func:`netpress.quantize_model` chooses them; the rest is as with ``"size"``. A calibration implies it."""
     optimize_qp: bool = False
     """Coarser steps for large weights of little variance (data-free)."""
     base_qp: int = 0
@@ -130,10 +131,12 @@ class EncodeConfig:
             raise InvalidConfig(f"preset is 'default' or 'reference', not {self.preset!r}")
         if self.preset == "reference" and self.qp is None:
             raise InvalidConfig("the reference preset needs a qp; EncodeConfig.reference() fills in its default")
-        if self.allocation not in ("equal", "size"):
-            raise InvalidConfig(f"allocation is 'equal' or 'size', not {self.allocation!r}")
-        if self.allocation == "size" and (self.qp is None or self.is_reference or self.optimize_qp or self.bit_depth):
-            raise InvalidConfig("allocation 'size' needs a qp, and goes without bit_depth, optimize_qp and reference")
+        if self.allocation not in ("equal", "size", "sensitivity"):
+            raise InvalidConfig(f"allocation is 'equal', 'size' or 'sensitivity', not {self.allocation!r}")
+        if self.allocation != "equal" and (self.qp is None or self.is_reference or self.optimize_qp or self.bit_depth):
+            raise InvalidConfig(
+                f"allocation {self.allocation!r} needs a qp, and goes without bit_depth, optimize_qp and reference"
+            )
         if self.payload_variant not in (None, "1.0", "2"):
             raise InvalidConfig(f"payload_variant is '1.0' or '2', not {self.payload_variant!r}")
         if self.checksums and not self.can_carry_record:

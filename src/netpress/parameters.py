@@ -6,6 +6,7 @@ import dataclasses
 import enum
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -38,9 +39,10 @@ class Parameter:
         parameter_id: position in the model.
         shape: shape of the array.
         is_integer: whether it is coded without loss, as int32.
+        new: where the array is the difference to that of a base model, what it makes of it; in the same forms.
     """
 
-    __slots__ = ("_value", "is_integer", "kind", "name", "parameter_id", "shape")
+    __slots__ = ("_new", "_value", "is_integer", "kind", "name", "parameter_id", "shape")
 
     def __init__(
         self,
@@ -51,12 +53,14 @@ class Parameter:
         *,
         shape: tuple[int, ...] | None = None,
         is_integer: bool | None = None,
+        new: npt.NDArray[np.generic] | Callable[[], npt.NDArray[np.generic]] | None = None,
     ) -> None:
         if not callable(value):
             shape, is_integer = value.shape, value.dtype.kind in "biu"
         if shape is None or is_integer is None:
             raise TypeError("a parameter that is loaded later needs its shape and kind of type")
         self._value = value
+        self._new = new
         self.name = name
         self.kind = kind
         self.parameter_id = parameter_id
@@ -69,17 +73,23 @@ class Parameter:
         return self._value() if callable(self._value) else self._value
 
     @property
+    def new(self) -> npt.NDArray[np.generic] | None:
+        """The new value where the array is a difference, else None; loaded anew like the array."""
+        return self._new() if callable(self._new) else self._new
+
+    @property
     def size(self) -> int:
         """Number of values."""
         return math.prod(self.shape)
 
     def with_kind(self, kind: ParameterKind) -> Parameter:
         """Return the same parameter in another role."""
-        return Parameter(self.name, self._value, kind, self.parameter_id, shape=self.shape, is_integer=self.is_integer)
+        form: dict[str, Any] = {"shape": self.shape, "is_integer": self.is_integer, "new": self._new}
+        return Parameter(self.name, self._value, kind, self.parameter_id, **form)
 
     def with_value(self, value: npt.NDArray[np.generic]) -> Parameter:
         """Return a parameter with another array."""
-        return Parameter(self.name, value, self.kind, self.parameter_id)
+        return Parameter(self.name, value, self.kind, self.parameter_id, new=self._new)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from vectors import FOLDERS, NAMES, vector
 
 from netpress.errors import InvalidConfig
 from netpress.parameters import Block, Parameter, ParameterKind
-from netpress.quantize.assign import assign_qps, bit_depth_qps, resolve_nonweight_qp
+from netpress.quantize.reference_steps import assign_qps, bit_depth_qp
 from netpress.quantize.step_size import step_size
 from netpress.transforms.batch_norm import find_blocks, fold_block, unpaired_batch_norms
 from netpress.transforms.local_scaling import apply_scaling
@@ -101,6 +101,7 @@ def test_qps(name: str) -> None:
     options = meta["effective_options"]
     parameters = parameters_of(meta)
     density = options["qp_density"]
+    created = options["nonweight_qp"] or options["qp"] - (2 << density)  # 0 and None: two octaves finer
     pairs = {
         p.name[:-2]: (p.name, p.name[:-2] + "_H")
         for p in parameters
@@ -109,21 +110,21 @@ def test_qps(name: str) -> None:
     if options.get("int_quant_bw"):
         signed = [p.name for p in parameters if p.kind is ParameterKind.WEIGHT and np.min(p.value) < 0]
         if options["int_quant_bw"] == 1 and signed:  # the reference divides by zero here
+            first = next(p for p in parameters if p.name == signed[0])
             with pytest.raises(InvalidConfig, match=repr(signed[0])):
-                bit_depth_qps(parameters, bits=1, qp_density=density)
+                bit_depth_qp(first.value, first.kind, bits=1, qp_density=density, name=first.name)
             parameters = [p for p in parameters if p.name not in signed]
-        qps = bit_depth_qps(parameters, bits=options["int_quant_bw"], qp_density=density, reference=True)
+        depth = {"bits": options["int_quant_bw"], "qp_density": density, "reference": True}
+        qps = {p.name: bit_depth_qp(p.value, p.kind, **depth) for p in parameters}
     else:
         qps = assign_qps(
             parameters,
             qp=options["qp"],
-            qp_density=density,
-            nonweight_qp=options["nonweight_qp"],
+            nonweight_qp=created,
             qp_per_tensor=options["qp_per_tensor"],
             optimize_qp=options["opt_qp"],
             decomposed=pairs,
         )
-    created = resolve_nonweight_qp(options["qp"], density, options["nonweight_qp"])
     values = {p.name: p.value for p in parameters}
     for tensor, coded in meta["levels"].items():
         if coded["method"] not in ("uniform", "codebook"):

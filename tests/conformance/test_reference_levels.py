@@ -12,10 +12,11 @@ from netpress.bitstream import Codebook, DataUnit, MemberRole, UnitReader, UnitW
 from netpress.codec.decoder import decode_unit
 from netpress.codec.index import header_of, index_stream
 from netpress.codec.prepare import StreamUnit, prepare_model
-from netpress.codec.unit_coder import UnitJob, UnitTensor, code_unit
+from netpress.codec.unit_coder import CodedUnit, QuantizedMember, UnitJob, UnitTensor, code_members, code_unit
 from netpress.codec.update_state import UpdateState
 from netpress.config import EncodeConfig
 from netpress.limits import DecodeLimits
+from netpress.quantize.steps import FixedStep
 
 RECODED = [name for name in NAMES if vector(name).meta["checks"]["reencode_levels"]]
 
@@ -47,24 +48,25 @@ def codebooks_of(v: Vector) -> dict[str, Codebook | None]:
     return books
 
 
-def job_of(
+def coded_units(
     v: Vector,
     unit: StreamUnit,
     config: EncodeConfig,
     integers: dict[str, np.ndarray],
     books: dict[str, Codebook | None],
     state: UpdateState,
-) -> UnitJob:
-    """One data unit to code: all that the values were needed for is in the vector's integers."""
-    tensors = []
+) -> list[CodedUnit]:
+    """One data unit: all that the values were needed for is in the vector's integers."""
+    tensors, members = [], []
     for role, parameter in unit.members:
         name, value = parameter.name, parameter.value
-        tensor = UnitTensor(name, role, parameter.kind, parameter.parameter_id, value, 0)
+        tensor = UnitTensor(name, role, parameter.kind, parameter.parameter_id, value, FixedStep(0))
         if name not in config.raw_float:
             coded = v.meta["levels"][name]
-            tensor.value = integers[name] if coded["method"] == "skip" else np.zeros(value.shape, np.float32)
-            tensor.levels = integers[name].reshape(value.shape)
-            tensor.qp, tensor.dependent, tensor.codebook = coded["qp"] or 0, bool(coded["dq_flag"]), books[name]
+            is_integer = coded["method"] == "skip"
+            tensor.value = integers[name] if is_integer else np.zeros(value.shape, np.float32)
+            levels, qp = integers[name].reshape(value.shape), None if is_integer else coded["qp"] or 0
+            members.append(QuantizedMember(tensor, levels, qp, bool(coded["dq_flag"]), books[name]))
         tensor.base = state.levels.get(name) if config.tca else None
         tensor.history = state.histories.get(name) if config.hdsp else None
         tensors.append(tensor)
@@ -73,7 +75,7 @@ def job_of(
     if config.profile == 1:
         job.depth = state.depths.get(leader, 0) + 1 if is_update(v) else 0
         job.temporal = config.tca and config.differences and leader in state.levels
-    return job
+    return code_members(members, job) if members else code_unit(job)
 
 
 def stream_of(v: Vector, state: UpdateState) -> bytes:
@@ -89,7 +91,7 @@ def stream_of(v: Vector, state: UpdateState) -> bytes:
         names = {parameter.name for _, parameter in unit.members}
         if config.signals_parents and not names & present:
             continue  # all zero: not sent
-        for coded in code_unit(job_of(v, unit, config, integers, books, state)):
+        for coded in coded_units(v, unit, config, integers, books, state):
             writer.write(coded.header, coded.payload)
             if is_update(v):
                 for name, levels in coded.levels.items():

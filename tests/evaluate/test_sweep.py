@@ -18,6 +18,7 @@ pytest.importorskip("sklearn")
 
 import netpress  # noqa: E402
 from netpress import InvalidConfig, Task, evaluate  # noqa: E402
+from netpress.compare import network_with  # noqa: E402
 from netpress.evaluate.judge import Judge  # noqa: E402
 from netpress.evaluate.nncodec import Peer, PeerFailed, peer_command  # noqa: E402
 from netpress.evaluate.plans import QUICK, Plan  # noqa: E402
@@ -383,6 +384,6 @@ def test_judge_watches_or_runs_again(digits: Task) -> None:
     assert [judge._inputs is not None for judge in both] == [True, False]
     for judge in both:
         found = judge.judge(state)
-        expected = evaluate.divergence(judge.task, judge.module, judge.network(state))
+        expected = evaluate.divergence(judge.task, judge.module, network_with(judge.module, state))
         assert found.divergence == pytest.approx(expected.value, rel=1e-6)
-        assert found.metric == digits.scores(judge.network(state)).value
+        assert found.metric == digits.scores(network_with(judge.module, state)).value

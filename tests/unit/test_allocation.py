@@ -4,7 +4,7 @@ import pytest
 import netpress
 from netpress.errors import InvalidConfig
 from netpress.parameters import Parameter, ParameterKind
-from netpress.quantize.allocation import nonweight_qps_beside, qps_by_size
+from netpress.quantize.allocation import qps_by_size
 from netpress.quantize.step_size import qp_range, step_size
 
 
@@ -13,10 +13,6 @@ def weight(name, *shape, kind=ParameterKind.WEIGHT):
         raise AssertionError("values must not be loaded")
 
     return Parameter(name, never, kind, 0, shape=shape, is_integer=False)
-
-
-def vector(name, values, kind=ParameterKind.BIAS):
-    return Parameter(name, np.array(values, np.float32), kind, 0)
 
 
 class TestQpsBySize:
@@ -43,22 +39,6 @@ class TestQpsBySize:
         low, high = qp_range(2)
         assert qps_by_size(model, qp=low, qp_density=2)["small"] == low
         assert qps_by_size(model, qp=high, qp_density=2)["large"] == high
-
-
-class TestNonweights:
-    def test_finer_than_weights(self):
-        model = [weight("w", 3, 3), vector("b", [-1, 2]), Parameter("i", np.ones(2, np.int32), ParameterKind.BIAS, 0)]
-        assert nonweight_qps_beside(model, qp=-20, qp_density=2) == {"b": -34}
-        assert nonweight_qps_beside(model, qp=-20, qp_density=3) == {"b": -48}
-
-    def test_small_variances_keep_their_values(self):
-        """Those of a file, which does not tell roles, too."""
-        for kind in (ParameterKind.BN_VAR, ParameterKind.UNSPECIFIED):
-            variances = vector("v", [1.0, 1e-4], kind)
-            qp = nonweight_qps_beside([variances], qp=-20, qp_density=2)["v"]
-            assert step_size(qp, 2) < 1e-5
-        others = vector("v", [1.0, 1e-4], ParameterKind.BN_GAMMA)
-        assert nonweight_qps_beside([others], qp=-20, qp_density=2) == {"v": -34}
 
 
 class TestEncode:

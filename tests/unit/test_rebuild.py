@@ -19,7 +19,7 @@ RNG = np.random.default_rng(3)
 
 def stream_of(model: dict[str, np.ndarray], rebuild: list[Rebuild], recipe: dict | None = None) -> bytes:
     sink = io.BytesIO()
-    Encoder(qp=-40).encode_to(sink, model, notes=Record(rebuild=rebuild, recipe=recipe))
+    Encoder(qp=-40).encode_to(sink, model, record=Record(rebuild=rebuild, recipe=recipe))
     return sink.getvalue()
 
 

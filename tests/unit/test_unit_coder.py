@@ -9,15 +9,16 @@ import pytest
 
 import netpress
 from netpress.bitstream import Codebook, MemberRole, PayloadType
-from netpress.codec.unit_coder import CodedUnit, UnitJob, UnitTensor, code_unit
+from netpress.codec.unit_coder import CodedUnit, QuantizedMember, UnitJob, UnitTensor, code_members, code_unit
 from netpress.config import EncodeConfig
 from netpress.errors import InvalidConfig, InvalidModel
 from netpress.parameters import ParameterKind
+from netpress.quantize.steps import FixedStep
 
 
 def tensor(value: Any, *, qp: int = -20, role: MemberRole = MemberRole.TENSOR, **others: Any) -> UnitTensor:
     kind = ParameterKind.WEIGHT if np.ndim(value) > 1 else ParameterKind.UNSPECIFIED
-    return UnitTensor("w", role, kind, 0, np.asarray(value), qp, **others)
+    return UnitTensor("w", role, kind, 0, np.asarray(value), FixedStep(qp), **others)
 
 
 def coded(value: Any, qp: int = -20, **options: Any) -> CodedUnit:
@@ -65,14 +66,14 @@ def test_codebooks_where_they_pay() -> None:
 
 def test_known_integers_are_coded_as_they_are() -> None:
     levels = np.arange(-8, 8, dtype=np.int32).reshape(4, 4)
-    job = UnitJob([tensor(np.zeros((4, 4), np.float32), levels=levels, dependent=False)], EncodeConfig(qp=-20))
-    unit = code_unit(job)[0]
+    job = UnitJob([tensor(np.zeros((4, 4), np.float32))], EncodeConfig(qp=-20))
+    unit = code_members([QuantizedMember(job.tensors[0], levels, -20, False, None)], job)[0]
     np.testing.assert_array_equal(unit.levels["w"], levels)
     assert unit.header.dq_flag == 0
     book = Codebook.cheapest([-1, 0, 4], 1)
     indexes = np.array([[-1, 0], [1, 1]], np.int32)
-    job = UnitJob([tensor(np.zeros((2, 2), np.float32), levels=indexes, codebook=book)], EncodeConfig(qp=-20))
-    assert code_unit(job)[0].header.codebook == book
+    job = UnitJob([tensor(np.zeros((2, 2), np.float32))], EncodeConfig(qp=-20))
+    assert code_members([QuantizedMember(job.tensors[0], indexes, -20, False, book)], job)[0].header.codebook == book
 
 
 @pytest.mark.parametrize("qp", [-129, 128])

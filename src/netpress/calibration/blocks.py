@@ -26,12 +26,13 @@ from netpress.calibration.collect import (
     projected,
     row_sensitivity,
 )
-from netpress.calibration.quantizer import ALLOCATION, LAMBDA_SCALE, qps_of_densities, quantize_model
+from netpress.calibration.quantizer import ALLOCATION, LAMBDA_SCALE, quantize_model
 from netpress.calibration.residence import Residence
 from netpress.calibration.statistics import TABLE, Calibration, LayerStatistics
 from netpress.errors import InvalidConfig, InvalidModel
 from netpress.formats import open_source
 from netpress.parallel import Progress
+from netpress.quantize.allocation import qps_by_sensitivity
 from netpress.quantize.feedback import factor
 from netpress.quantize.tensor import QuantizedTensor
 from netpress.task import Batch
@@ -137,7 +138,7 @@ def quantize_blocks(
         try:
             count = len(kept) if sensitivity_batches is None else min(sensitivity_batches, len(kept))
             sensitivities, densities = sweep.sensitivities(count)
-            qps = qps_of_densities(densities, sweep.sizes(), qp=qp, qp_density=qp_density, allocation=allocation)
+            qps = qps_by_sensitivity(densities, sweep.sizes(), qp=qp, qp_density=qp_density, allocation=allocation)
             options = {"qp": qp, "qp_density": qp_density, "use_dq": use_dq, "lambda_scale": lambda_scale}
             maker = _Maker(
                 sweep.residence,

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from netpress.bitstream.reader import NetpressWarning
 from netpress.calibration.rows import RowMoments, split_batch
 from netpress.calibration.statistics import COLUMNS, TABLE, Calibration, LayerStatistics
+from netpress.compare import evaluation_mode
 from netpress.errors import InvalidConfig, InvalidModel
 from netpress.parallel import Progress
 from netpress.task import Batch, Task
@@ -98,22 +99,18 @@ def inference(module: Any, differentiated: Mapping[str, Any]) -> Iterator[None]:
     """Inference mode, with layers that show all their products; gradients of some parameters."""
     import torch
 
-    training = {m: m.training for m in module.modules()}
     required = {p: p.requires_grad for p in differentiated.values()}
     fast = torch.backends.mha.get_fastpath_enabled()
-    module.eval()
     for parameter in required:
         parameter.requires_grad_(True)
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with _unfused(any(isinstance(m, torch.nn.RNNBase) for m in training)):
+        with evaluation_mode(module), _unfused(any(isinstance(m, torch.nn.RNNBase) for m in module.modules())):
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
         for parameter, value in required.items():
             parameter.requires_grad_(value)
-        for part, mode in training.items():
-            part.training = mode
 
 
 @contextlib.contextmanager

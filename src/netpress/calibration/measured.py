@@ -22,6 +22,7 @@ from netpress.bitstream.reader import NetpressWarning
 from netpress.calibration import collect
 from netpress.calibration.quantizer import layer_densities, quantize_model
 from netpress.calibration.statistics import Calibration
+from netpress.compare import kl_divergence
 from netpress.parallel import Progress
 from netpress.quantize.step_size import qp_for_step, step_size
 from netpress.task import Batch, Task
@@ -293,6 +294,4 @@ def _divergence(wanted: Any, found: Any, kind: str) -> float:
     """Kullback-Leibler divergences summed over samples, means over positions; or the squared error."""
     if kind == "values":
         return float((found.double() - wanted.double()).square().sum())
-    axis = 1 if wanted.ndim == 4 else -1
-    known, other = (output.double().log_softmax(axis) for output in (wanted, found))
-    return float((known.exp() * (known - other)).sum(axis).reshape(len(wanted), -1).mean(1).sum())
+    return float(kl_divergence(wanted.double(), found.double()).reshape(len(wanted), -1).mean(1).sum())

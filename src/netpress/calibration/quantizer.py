@@ -20,15 +20,15 @@ from netpress.calibration.statistics import ROWS, TABLE, Calibration, LayerStati
 from netpress.errors import InvalidConfig, InvalidModel
 from netpress.formats import Source, open_source
 from netpress.parallel import Progress, ordered_map
+from netpress.quantize.allocation import qps_by_sensitivity
 from netpress.quantize.feedback import LARGEST_LEVEL, Form, factor, quantize_feedback, quantize_feedback_rows
 from netpress.quantize.levels import quantize
-from netpress.quantize.step_size import qp_for_step, qp_range, step_size
+from netpress.quantize.step_size import step_size
 from netpress.quantize.tensor import QuantizedTensor
 
 __all__ = [
     "CorrectedModel",
     "layer_densities",
-    "qps_of_densities",
     "quantize_corrected",
     "quantize_model",
 ]
@@ -368,34 +368,7 @@ def _layer_qps(layers: Mapping[str, _Layer], qp: int, qp_density: int, allocatio
         return dict.fromkeys(layers, qp)
     densities = {name: layer.density for name, layer in layers.items()}
     sizes = {name: layer.weights.size for name, layer in layers.items()}
-    return qps_of_densities(densities, sizes, qp=qp, qp_density=qp_density, allocation=allocation)
-
-
-def qps_of_densities(
-    densities: Mapping[str, float], sizes: Mapping[str, int], *, qp: int, qp_density: int, allocation: float = 1.0
-) -> dict[str, int]:
-    """Return the qp of each weight: the square of the step is inverse to what an error of one of its values does.
-
-    Args:
-        densities: name -> divergence per squared error of one value, at least 0.
-        sizes: name -> number of values.
-        qp: that of the mean of the logarithms of the steps, over all values.
-        qp_density: 0..7.
-        allocation: share of the differences of the logarithms that is made; 0 gives all the same step.
-    """
-    low, high = qp_range(qp_density)
-    usable = {name: math.log(density) for name, density in densities.items() if density > 0 and sizes[name]}
-    if not usable or not allocation:
-        return dict.fromkeys(densities, min(max(qp, low), high))
-    mean = sum(sizes[name] * value for name, value in usable.items()) / sum(sizes[name] for name in usable)
-    qps = {}
-    for name, density in densities.items():
-        # Outputs that do not depend on a weight on these data: at most 8 times the average step.
-        ratio = mean - math.log(density) if density > 0 else math.inf
-        exponent = min(max(allocation * ratio / 2, -math.log(64)), math.log(8))
-        step = step_size(qp, qp_density) * math.exp(exponent)
-        qps[name] = min(max(round(qp_for_step(step, qp_density)), low), high)
-    return qps
+    return qps_by_sensitivity(densities, sizes, qp=qp, qp_density=qp_density, allocation=allocation)
 
 
 def _is_cut(layer: _Layer) -> bool:

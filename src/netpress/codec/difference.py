@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from netpress.codec.record import Record
 from netpress.errors import BaseMismatch
 from netpress.formats import Entry, Source
 
-__all__ = ["Difference", "apply_difference", "doubtful", "fingerprint", "make_difference", "read_model"]
+__all__ = ["Difference", "apply_difference", "fingerprint", "make_difference", "read_model"]
 
 Array = npt.NDArray[Any]
 _CONSTANT_PRECISION = 2e-6  # twice the relative error of a coded constant
@@ -37,21 +37,20 @@ def fingerprint(model: Mapping[str, Array]) -> str:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Difference:
-    """What an update codes: differences, or new values for the tensors in ``complete``."""
+    """What an update codes: differences, or new values for the tensors in ``complete``.
+
+    ``source`` holds what is coded, ``new`` the new model; ``base`` is the fingerprint of the model it builds on.
+    """
 
     source: Source
+    new: Source
     complete: frozenset[str]
     removed: tuple[str, ...]
     base: str
 
-    def with_new_values(self, new: Source, names: Collection[str]) -> Difference:
-        """Return the same update with the new values of some tensors instead of their differences."""
-        entries = {}
-        for name in self.source.names:
-            value = new.load(name) if name in names else self.source.load(name)
-            entries[name] = Entry(value.shape, value.dtype, self.source.kind(name), _constant(value))
-        source = Source(entries, self.source.origin, torch_module=self.source.torch_module)
-        return dataclasses.replace(self, source=source, complete=self.complete | frozenset(names))
+    def record(self) -> Record:
+        """Return what the record of the update says about its base."""
+        return Record(base=self.base, removed=list(self.removed))
 
 
 def make_difference(new: Source, base: Mapping[str, Array]) -> Difference:
@@ -76,23 +75,7 @@ def make_difference(new: Source, base: Mapping[str, Array]) -> Difference:
         entries[name] = Entry(difference.shape, difference.dtype, new.kind(name), _constant(difference))
     removed = tuple(name for name in base if name not in entries)
     source = Source(entries, new.origin, torch_module=new.torch_module)
-    return Difference(source, frozenset(complete), removed, fingerprint(base))
-
-
-def doubtful(difference: Difference, new: Source) -> list[str]:
-    """Return the tensors whose new values might take fewer bytes than their differences.
-
-    At equal steps the bits of a value follow the logarithm of its magnitude. A difference that is less than half as
-    large as the value is taken to be smaller; so is one that is zero, which is left out.
-    """
-    names = []
-    for name in difference.source.names:
-        if name in difference.complete:
-            continue
-        change = np.abs(difference.source.load(name).astype(np.float64))
-        if change.any() and 2 * change.mean() > np.abs(new.load(name).astype(np.float64)).mean():
-            names.append(name)
-    return names
+    return Difference(source, new, frozenset(complete), removed, fingerprint(base))
 
 
 def _constant(value: Array) -> Any:

@@ -7,32 +7,25 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import Executor
 from typing import Any
 
 from netpress.bitstream import ByteSink, ModelParameterSet, Start, Topology, UnitWriter
 from netpress.bitstream.units import Content
 from netpress.codec.checksums import ChecksumWriter
+from netpress.codec.difference import Difference
 from netpress.codec.prepare import PreparedModel, StreamUnit, prepare_model
 from netpress.codec.record import Record
 from netpress.codec.unit_coder import CodedUnit, UnitJob, UnitTensor, code_unit
 from netpress.codec.update_state import UpdateState
-from netpress.config import DEFAULT_NONWEIGHT_QP, EncodeConfig
-from netpress.errors import InvalidConfig, InvalidModel
+from netpress.config import EncodeConfig
 from netpress.formats import open_source
 from netpress.parallel import Progress, ordered_map
-from netpress.parameters import Parameter, ParameterKind
-from netpress.quantize.allocation import may_be_variance, nonweight_qps_beside, qps_by_size
-from netpress.quantize.assign import assign_qps, automatic_qps, bit_depth_qps, check_qps, mean_weight_size
-from netpress.quantize.step_size import qp_for_step, qp_range
+from netpress.quantize.steps import StepRule, assign_steps
 from netpress.quantize.tensor import QuantizedTensor
 
 __all__ = ["Encoder"]
-
-# Largest step of the difference of a variance, relative to the smallest of the new ones.
-_VARIANCE_SHARE = 1 / 8
 
 
 class Encoder:
@@ -88,37 +81,42 @@ class Encoder:
         executor: Executor | None = None,
         progress: Progress | None = None,
         update: bool | None = None,
-        notes: Record | None = None,
-        complete: Collection[str] = (),
-        spreads: Any = None,
+        record: Record | None = None,
         quantized: Mapping[str, QuantizedTensor] | None = None,
         parameter_set: Mapping[str, Any] | None = None,
     ) -> None:
         """Write the stream of a model to ``sink``, unit by unit; see :meth:`encode`.
 
-        ``notes`` is what the record says beyond the tensors: recipe and rebuild steps, and for an update what it says
-        about the base model. For an update, ``complete`` names the tensors that are new values, and ``spreads`` is the
-        new model, whose spread decides on the steps if no qp is given. ``quantized`` holds the integers of tensors that
-        are quantised already, by the name in the source. ``parameter_set`` holds further fields of the model parameter
-        set, such as performance maps.
+        ``source`` may also be a :class:`~netpress.codec.difference.Difference`; new values are then coded where they
+        are smaller. ``record`` holds what is to be said beyond the tensors: recipe and rebuild steps. ``quantized``
+        holds the integers of tensors that are quantised already, by the name in the source. ``parameter_set`` holds
+        further fields of the model parameter set, such as performance maps.
         """
         update = self.config.differences if update is None else update
-        prepared = prepare_model(open_source(source), self.config)
+        difference = source if isinstance(source, Difference) else None
+        prepared = prepare_model(
+            open_source(source) if difference is None else difference.source, self.config, difference
+        )
         sums = ChecksumWriter(sink) if self.config.checksums else None
         writer = UnitWriter(sink if sums is None else sums)
-        given = _stream_named(quantized or {}, prepared)
-        coded = self._code(prepared, given, update, executor, progress, spreads)
+        given = prepared.by_stream_name(quantized or {})
+        coded = self._code(prepared, given, update, executor, progress, difference is not None)
         if not self.config.signals_parents:
             names = [p.name for p in prepared.parameters]
-            self._write_parameter_sets(writer, sums, _noted(prepared.record(names), notes), parameter_set)
+            self._write_parameter_sets(writer, sums, _completed(prepared.record(names), record), parameter_set)
         else:
             # Which tensors an update leaves out is known at its end only, and the record counts those that are there.
+            complete = frozenset() if difference is None else difference.complete
             kept = [unit for unit in coded if not self._leaves_out(unit, prepared, complete)]
-            record = _noted(prepared.record([name for unit in kept for name in unit.payload_names]), notes)
-            if record.base is not None:
-                names = [name for unit in kept for name in unit.payload_names]
-                record.complete = {i for i, n in enumerate(names) if prepared.original_name(n) in complete}
-            self._write_parameter_sets(writer, sums, record, parameter_set)
+            names = [name for unit in kept for name in unit.payload_names]
+            replaced = {name for unit in kept if unit.is_new_value for name in unit.payload_names}
+            whole = prepared.record(names, replaced)
+            if difference is not None:
+                record = difference.record()
+                whole.complete = {
+                    i for i, n in enumerate(names) if n in replaced or prepared.original_name(n) in complete
+                }
+            self._write_parameter_sets(writer, sums, _completed(whole, record), parameter_set)
             coded = iter(kept)
         for unit in coded:
             self._write(writer, sums, unit.header, unit.payload)
@@ -141,14 +139,20 @@ class Encoder:
         update: bool,
         executor: Executor | None,
         progress: Progress | None,
-        spreads: Any,
+        is_update: bool,
     ) -> Iterator[CodedUnit]:
         """Code all data units, in order."""
         config = prepared.with_stream_names(self.config)
-        qps = self._qps(prepared, config, spreads)
-        mean = mean_weight_size(prepared.parameters)
+        steps = assign_steps(
+            prepared.parameters,
+            config,
+            given=given,
+            uniform=prepared.uniform(given),
+            decomposed=prepared.decomposed,
+            is_update=is_update,
+        )
         # Made as the workers take them, so that only the tensors under way are in memory.
-        jobs = (self._job(unit, config, qps, given, update, mean) for unit in prepared.units)
+        jobs = (self._job(unit, config, steps, given, update) for unit in prepared.units)
         total = sum(p.size for p in prepared.parameters)
         done = 0
         results = ordered_map(code_unit, jobs, executor=executor, size=lambda job: job.size)
@@ -163,7 +167,7 @@ class Encoder:
 
         NNCodec also drops the zero tensors of a complete model that only signals pre_flag, which loses them.
         """
-        if not (self.config.differences or self.config.is_reference) or not unit.is_zero():
+        if not (self.config.differences or self.config.is_reference) or unit.is_new_value or not unit.is_zero():
             return False
         names = unit.payload_names
         return not any(prepared.is_half(name) or prepared.original_name(name) in complete for name in names)
@@ -201,10 +205,9 @@ class Encoder:
         self,
         unit: StreamUnit,
         config: EncodeConfig,
-        qps: dict[str, int | None],
+        steps: Mapping[str, StepRule],
         given: Mapping[str, QuantizedTensor],
         update: bool,
-        mean: float,
     ) -> UnitJob:
         state = self.state
         tensors = [
@@ -214,139 +217,27 @@ class Encoder:
                 p.kind,
                 p.parameter_id,
                 p.value,  # type: ignore[arg-type]
-                qps[p.name],
+                steps[p.name],
                 base=state.levels.get(p.name) if config.tca else None,
                 history=state.histories.get(p.name) if config.hdsp else None,
                 quantized=given.get(p.name),
+                new=p.new,  # type: ignore[arg-type]
             )
             for role, p in unit.members
         ]
         leader = unit.weight.name
         dimensions = unit.block.dimensions if unit.block else None
-        job = UnitJob(tensors, config, dimensions=dimensions, mean_weight_size=mean)
+        job = UnitJob(tensors, config, dimensions=dimensions)
         if config.profile == 1 and (config.is_reference or config.signals_parents):
             job.depth = state.depths.get(leader, 0) + 1 if update else 0
             job.temporal = config.tca and config.differences and leader in state.levels
         return job
 
-    def _qps(self, prepared: PreparedModel, config: EncodeConfig, spreads: Any) -> dict[str, int | None]:
-        """Return the qp of every tensor; None where it is to be chosen from the values."""
-        parameters = prepared.parameters
-        _check_names(config, prepared)
-        qps: dict[str, int | None]
-        if config.bit_depth is not None:
-            return dict(
-                bit_depth_qps(
-                    parameters, bits=config.bit_depth, qp_density=config.qp_density, reference=config.is_reference
-                )
-            )
-        if config.qp is None:
-            qps = dict.fromkeys((p.name for p in parameters), None)
-            if spreads is not None:
-                qps.update({n: qp for n, qp in self._qps_of_new_values(spreads).items() if n in qps})
-            if config.nonweight_qp is not None:
-                others = (p.name for p in parameters if p.kind is not ParameterKind.WEIGHT)
-                qps.update(dict.fromkeys(others, config.nonweight_qp))
-            qps.update({n: qp for n, qp in (config.qp_per_tensor or {}).items() if n in qps})
-        else:
-            qps = dict(
-                assign_qps(
-                    parameters,
-                    qp=config.qp,
-                    qp_density=config.qp_density,
-                    nonweight_qp=config.nonweight_qp or default_nonweight_qp(config),
-                    qp_per_tensor=config.qp_per_tensor,
-                    optimize_qp=config.optimize_qp,
-                    decomposed=_decomposed(prepared),
-                )
-            )
-            if config.allocation == "size":
-                qps.update(_by_size(parameters, config))
-        if spreads is not None:
-            for name, limit in self._qps_of_new_variances(spreads).items():
-                if (qp := qps.get(name)) is not None and name not in (config.qp_per_tensor or {}):
-                    qps[name] = min(qp, limit)
-        fixed = {p.name: qp for p in parameters if (qp := qps[p.name]) is not None and not p.is_integer}
-        check_qps(fixed, config.qp_density, config.base_qp)
-        return qps
 
-    def _qps_of_new_values(self, spreads: Any) -> dict[str, int]:
-        """An update is coded as finely as its new values would be, whatever the spread of the differences."""
-        config = self.config
-        new = prepare_model(open_source(spreads), config)
-        return automatic_qps(
-            new.parameters, qp_density=config.qp_density, dependent=config.use_dq, base_qp=config.base_qp
-        )
-
-    def _qps_of_new_variances(self, spreads: Any) -> dict[str, int]:
-        """Where the difference of a variance is coded coarsely, the new one can become negative."""
-        config = self.config
-        low, high = qp_range(config.qp_density, config.base_qp)
-        found = {}
-        for p in prepare_model(open_source(spreads), config).parameters:
-            if may_be_variance(p) and (least := _smallest_above_0(p.value)) is not None:
-                qp = math.floor(qp_for_step(least * _VARIANCE_SHARE, config.qp_density))
-                found[p.name] = min(max(qp, low), high)
-        return found
-
-
-def _smallest_above_0(value: Any) -> float | None:
-    above = value[value > 0]
-    return max(float(above.min()), 1e-30) if above.size else None
-
-
-def _by_size(parameters: Sequence[Parameter], config: EncodeConfig) -> dict[str, int]:
-    """Return the qps that follow from sizes, but for tensors whose qp is given."""
-    scale: Any = {"qp": config.qp, "qp_density": config.qp_density, "base_qp": config.base_qp}
-    qps = qps_by_size(parameters, **scale)
-    if config.nonweight_qp is None:
-        qps.update(nonweight_qps_beside(parameters, dependent=config.use_dq, **scale))
-    return {name: qp for name, qp in qps.items() if name not in (config.qp_per_tensor or {})}
-
-
-def _noted(record: Record, notes: Record | None) -> Record:
-    if notes is None:
+def _completed(record: Record, beyond: Record | None) -> Record:
+    """Return the record of the tensors with what another one says beyond them."""
+    if beyond is None:
         return record
     return dataclasses.replace(
-        record, base=notes.base, removed=notes.removed, rebuild=notes.rebuild, recipe=notes.recipe
+        record, base=beyond.base, removed=beyond.removed, rebuild=beyond.rebuild, recipe=beyond.recipe
     )
-
-
-def _stream_named(quantized: Mapping[str, QuantizedTensor], prepared: PreparedModel) -> dict[str, QuantizedTensor]:
-    """Return the given integers by the name that their tensor has in the stream."""
-    given = {}
-    for parameter in prepared.parameters:
-        name = prepared.original_name(parameter.name)
-        if name not in quantized:
-            continue
-        given[parameter.name] = quantized[name]
-        if parameter.is_integer:
-            raise InvalidModel("an integer tensor is coded without loss; it cannot be given quantised", tensor=name)
-        if math.prod(parameter.shape) != given[parameter.name].levels.size:
-            shape = given[parameter.name].levels.shape
-            raise InvalidModel(f"quantised levels of shape {shape} do not fit shape {parameter.shape}", tensor=name)
-    unknown = set(quantized) - {prepared.original_name(name) for name in given}
-    if unknown:
-        raise InvalidModel("was given quantised, but the model does not have it", tensor=min(unknown))
-    return given
-
-
-def _decomposed(prepared: PreparedModel) -> dict[str, tuple[str, str]]:
-    blocks = [unit.block for unit in prepared.units if unit.block is not None and unit.block.is_decomposed]
-    return {block.weight: (block.weight + "_G", block.weight + "_H") for block in blocks}
-
-
-def default_nonweight_qp(config: EncodeConfig) -> int:
-    """Return the qp of non-weights when only ``qp`` is given: the step of -75 at density 2, if it can be coded."""
-    low, high = qp_range(config.qp_density, config.base_qp)
-    wanted = round(DEFAULT_NONWEIGHT_QP * 2.0 ** (config.qp_density - 2))
-    return min(max(wanted, low), high)
-
-
-def _check_names(config: EncodeConfig, prepared: PreparedModel) -> None:
-    if config.is_reference:
-        return
-    known = {p.name for p in prepared.parameters}
-    for name in config.qp_per_tensor or {}:
-        if name not in known:
-            raise InvalidConfig(f"qp_per_tensor names {name!r}, which the model does not have")

@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from netpress.bitstream import MemberRole
+from netpress.codec.difference import Difference
 from netpress.codec.record import CodedTensor, FoldedLayer, Record
 from netpress.config import EncodeConfig
 from netpress.errors import InvalidConfig, InvalidModel
 from netpress.formats import Source
 from netpress.parameters import Block, Parameter, ParameterKind
 from netpress.quantize.step_size import step_size
+from netpress.quantize.tensor import QuantizedTensor
 from netpress.transforms import batch_norm, sparsify
 from netpress.transforms.batch_norm_pairs import find_blocks
 
@@ -50,6 +52,7 @@ class _Notes:
     """What has to be restored, by stream name; turned into positions once the coding order is known."""
 
     types: dict[str, str] = dataclasses.field(default_factory=dict)
+    new_types: dict[str, str] = dataclasses.field(default_factory=dict)
     scalars: list[str] = dataclasses.field(default_factory=list)
     shapes: dict[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
     names: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -70,9 +73,51 @@ class PreparedModel:
         """All tensors in coding order."""
         return [parameter for unit in self.units for _, parameter in unit.members]
 
-    def record(self, stream_names: Sequence[str]) -> Record:
-        """Return what to restore when the stream holds these tensors, in this order."""
-        return _record(stream_names, self._notes, self._original_order)
+    @property
+    def decomposed(self) -> dict[str, tuple[str, str]]:
+        """Names of the factors of decomposed weights, by the name of the weight."""
+        blocks = [unit.block for unit in self.units if unit.block is not None and unit.block.is_decomposed]
+        return {block.weight: (block.weight + "_G", block.weight + "_H") for block in blocks}
+
+    def by_stream_name(self, quantized: Mapping[str, QuantizedTensor]) -> dict[str, QuantizedTensor]:
+        """Return integers that are given by name in the source by the name that their tensor has in the stream.
+
+        Raises:
+            InvalidModel: they do not fit a tensor of the model.
+        """
+        given = {}
+        for parameter in self.parameters:
+            name = self.original_name(parameter.name)
+            if name not in quantized:
+                continue
+            given[parameter.name] = quantized[name]
+            if parameter.is_integer:
+                raise InvalidModel("an integer tensor is coded without loss; it cannot be given quantised", tensor=name)
+            if parameter.size != quantized[name].levels.size:
+                shape = quantized[name].levels.shape
+                raise InvalidModel(f"quantised levels of shape {shape} do not fit shape {parameter.shape}", tensor=name)
+        unknown = set(quantized) - {self.original_name(name) for name in given}
+        if unknown:
+            raise InvalidModel("was given quantised, but the model does not have it", tensor=min(unknown))
+        return given
+
+    def uniform(self, given: Mapping[str, QuantizedTensor]) -> set[str]:
+        """Return the tensors that share a unit with one that is given without the trellis: one flag says it for all."""
+        names = set()
+        for unit in self.units:
+            members = [p.name for _, p in unit.members]
+            if any(name in given and not given[name].dependent for name in members):
+                names.update(members)
+        return names
+
+    def record(self, stream_names: Sequence[str], replaced: Collection[str] = ()) -> Record:
+        """Return what to restore when the stream holds these tensors, in this order.
+
+        Of an update, ``replaced`` names the tensors whose new values are coded where differences could have been.
+        """
+        types = {n: dtype for n, dtype in self._notes.new_types.items() if n in replaced}
+        notes = dataclasses.replace(self._notes, types={**self._notes.types, **types})
+        return _record(stream_names, notes, self._original_order)
 
     def original_name(self, stream_name: str) -> str:
         """Return the name that a tensor had in the source."""
@@ -93,8 +138,13 @@ class PreparedModel:
         return config.replace(qp_per_tensor=qps, raw_float=raw)
 
 
-def prepare_model(source: Source, config: EncodeConfig) -> PreparedModel:
+def prepare_model(source: Source, config: EncodeConfig, difference: Difference | None = None) -> PreparedModel:
     """Bring a model into the form that a stream can carry.
+
+    Args:
+        source: the model, or that of ``difference``.
+        config: the settings.
+        difference: what an update is made of; the parameters then know their new values too.
 
     Raises:
         InvalidModel: the model is empty, or a tensor has values or a type that cannot be coded; names the tensor.
@@ -115,7 +165,8 @@ def prepare_model(source: Source, config: EncodeConfig) -> PreparedModel:
         stream_name = name if config.is_reference or name in factors else _stream_name(name, used)
         if stream_name != name:
             notes.names[stream_name] = name
-        parameters.extend(_stream_tensors(source, name, stream_name, kind, parameter_id, notes, used))
+        new = None if difference is None or name in difference.complete else difference.new
+        parameters.extend(_stream_tensors(source, new, name, stream_name, kind, parameter_id, notes, used))
     if not parameters:
         raise InvalidModel("the model holds no tensors")
     if config.sparsity > 0:
@@ -143,6 +194,7 @@ def _stream_name(name: str, used: set[str]) -> str:
 
 def _stream_tensors(
     source: Source,
+    new: Source | None,
     original: str,
     name: str,
     kind: ParameterKind,
@@ -167,8 +219,11 @@ def _stream_tensors(
         def read() -> npt.NDArray[Any]:
             return convert(source.load(original).reshape(shape))
 
-        return Parameter(stream_name, read, kind, parameter_id, shape=shape, is_integer=is_integer)
+        return Parameter(stream_name, read, kind, parameter_id, shape=shape, is_integer=is_integer, new=read_new)
 
+    read_new = None if new is None else _new_value(new, original, shape)
+    if new is not None and new.dtype(original) != dtype:  # a difference is float32 or int32
+        notes.new_types[name] = new.dtype(original).name
     if not is_integer:
         return [later(name, lambda value: _single_precision(original, value))]
     if dtype == np.uint32:
@@ -181,6 +236,18 @@ def _stream_tensors(
         notes.upper_words[upper_name] = name
         return [later(name, lambda value: _word(value, 0)), later(upper_name, lambda value: _word(value, 32))]
     return [later(name, lambda value: value.astype(np.int32, copy=False))]
+
+
+def _new_value(new: Source, name: str, shape: tuple[int, ...]) -> Callable[[], npt.NDArray[Any]] | None:
+    """Return what loads a tensor whose difference is coded as the stream would carry it; None if it needs two."""
+    dtype = new.dtype(name)
+    if dtype.kind not in "biu":
+        return lambda: _single_precision(name, new.load(name).reshape(shape))
+    if dtype == np.uint32:
+        return lambda: new.load(name).reshape(shape).view(np.int32)
+    if dtype.itemsize == 8 and not _fits_int32(new.load(name)):
+        return None
+    return lambda: new.load(name).reshape(shape).astype(np.int32, copy=False)
 
 
 def _word(value: npt.NDArray[Any], shift: int) -> npt.NDArray[np.int32]:
@@ -262,7 +329,10 @@ def _grouped(
                 raise InvalidModel(f"its block names {name!r}, which the model does not have", tensor=block.weight)
             by_name[name] = by_name[name].with_kind(kind)
         if config.fold_batch_norm and block.has_batch_norm:
-            folded, created = batch_norm.fold_block(block, {n: by_name[n].value for n, _ in _member_kinds(block)})
+            members = [by_name[name] for name, _ in _member_kinds(block)]
+            folded, created = batch_norm.fold_block(block, {p.name: p.value for p in members})
+            new = {p.name: value for p in members if (value := p.new) is not None}
+            created_new = batch_norm.fold_block(block, new)[1] if len(new) == len(members) else {}
             notes.folded.append((block, folded))
             scaling_id = by_name[block.scaling or str(block.bn_gamma)].parameter_id
             bias_id = by_name[block.bias or str(block.bn_beta)].parameter_id
@@ -271,7 +341,8 @@ def _grouped(
             for name, value in created.items():
                 is_scaling = name == folded.scaling
                 kind = ParameterKind.LOCAL_SCALING if is_scaling else ParameterKind.BIAS
-                by_name[name] = Parameter(name, value, kind, scaling_id if is_scaling else bias_id)
+                parameter_id = scaling_id if is_scaling else bias_id
+                by_name[name] = Parameter(name, value, kind, parameter_id, new=created_new.get(name))
             block = folded
         result.append(block)
     return list(by_name.values()), result

@@ -23,23 +23,24 @@ from netpress.bitstream.units import INFERRED_UNARY_LENGTH_MINUS1
 from netpress.config import EncodeConfig
 from netpress.errors import InvalidConfig, InvalidModel
 from netpress.parameters import ParameterKind
-from netpress.quantize.assign import automatic_qp, clip_levels
 from netpress.quantize.codebook import codebook_header_bits, codebook_levels, reference_prefers_codebook
 from netpress.quantize.levels import quantize
+from netpress.quantize.reference_steps import clip_levels
 from netpress.quantize.step_size import qp_range
+from netpress.quantize.steps import StepRule
 from netpress.quantize.tensor import QuantizedTensor
 
-__all__ = ["CodedUnit", "UnitJob", "UnitTensor", "code_unit"]
+__all__ = ["CodedUnit", "QuantizedMember", "UnitJob", "UnitTensor", "code_members", "code_unit"]
 
 Levels = npt.NDArray[np.int32]
 
 
 @dataclasses.dataclass(slots=True)
 class UnitTensor:
-    """One tensor of a data unit to be coded, float32 or int32. A qp of None is chosen from the values.
+    """One tensor of a data unit to be coded, float32 or int32.
 
-    ``quantized`` holds the integers where they are chosen already. ``levels`` are the very integers to code, with
-    ``qp``, ``dependent`` and ``codebook``. ``base`` and ``history`` come from the updates before.
+    ``step`` is the rule of its step. ``quantized`` holds the integers where they are chosen already. ``new`` is the new
+    value where ``value`` is a difference to a base model. ``base`` and ``history`` come from the updates before.
     """
 
     name: str
@@ -47,18 +48,28 @@ class UnitTensor:
     kind: ParameterKind
     parameter_id: int
     value: npt.NDArray[np.float32] | npt.NDArray[np.int32]
-    qp: int | None
+    step: StepRule
     base: Levels | None = None
     history: npt.NDArray[np.uint8] | None = None
-    levels: Levels | None = None
-    codebook: Codebook | None = None
-    dependent: bool | None = None
     quantized: QuantizedTensor | None = None
+    new: npt.NDArray[np.float32] | npt.NDArray[np.int32] | None = None
 
     @property
     def is_integer(self) -> bool:
         """Whether the tensor is coded without loss."""
         return self.value.dtype == np.int32
+
+    @property
+    def may_be_replaced(self) -> bool:
+        """Whether the new value might take fewer bytes than the difference.
+
+        At equal steps the bits of a value follow the logarithm of its magnitude. A difference that is less than half as
+        large as the value is taken to be smaller; so is one that is zero, which is left out.
+        """
+        if self.new is None or self.quantized is not None:
+            return False
+        change = np.abs(self.value.astype(np.float64))
+        return bool(change.any()) and bool(2 * change.mean() > np.abs(self.new.astype(np.float64)).mean())
 
 
 @dataclasses.dataclass(slots=True)
@@ -66,7 +77,6 @@ class UnitJob:
     """The tensors of one data unit in payload order, and what its header says about the update it belongs to.
 
     ``depth`` is put_node_depth, None without a node id. ``dimensions`` is the full shape of a decomposed weight.
-    ``mean_weight_size`` is that of the model, for qps that are chosen from the values.
     """
 
     tensors: list[UnitTensor]
@@ -74,7 +84,6 @@ class UnitJob:
     dimensions: tuple[int, ...] | None = None
     depth: int | None = None
     temporal: bool = False
-    mean_weight_size: float = 1.0
 
     @property
     def is_block(self) -> bool:
@@ -89,12 +98,16 @@ class UnitJob:
 
 @dataclasses.dataclass(slots=True)
 class CodedUnit:
-    """A data unit ready to be written, and the integers in it by name."""
+    """A data unit ready to be written, and the integers in it by name.
+
+    ``is_new_value`` says that it holds the new value of a tensor where its difference would have been larger.
+    """
 
     header: DataUnit
     payload: bytes
     levels: dict[str, Levels]
     payload_names: tuple[str, ...]
+    is_new_value: bool = False
 
     def is_zero(self) -> bool:
         """Whether all its integers are zero."""
@@ -102,7 +115,7 @@ class CodedUnit:
 
 
 @dataclasses.dataclass(slots=True)
-class _Quantized:
+class QuantizedMember:
     """One tensor with its integers and the method behind them."""
 
     tensor: UnitTensor
@@ -115,49 +128,51 @@ class _Quantized:
 def code_unit(job: UnitJob) -> list[CodedUnit]:
     """Code a data unit; a block whose members need different methods becomes one unit per member.
 
+    Of an update, the new value of a tensor is coded where that is smaller than its difference.
+
     Raises:
         InvalidModel: a value cannot be coded; names the tensor.
         InvalidConfig: a qp is outside the codable range; names the tensor.
     """
     if job.tensors[0].name in job.config.raw_float and not job.is_block and not job.tensors[0].is_integer:
         return [_raw(job)]
+    units = _code(job)
+    tensor = job.tensors[0]
+    if job.is_block or not tensor.may_be_replaced or job.config.is_reference or job.config.sparsity:
+        return units
+    assert tensor.new is not None
+    replaced = _code(dataclasses.replace(job, tensors=[dataclasses.replace(tensor, value=tensor.new)]))
+    if sum(map(_bytes, replaced)) >= sum(map(_bytes, units)):
+        return units
+    return [dataclasses.replace(unit, is_new_value=True) for unit in replaced]
+
+
+def _code(job: UnitJob) -> list[CodedUnit]:
     given = [tensor.quantized for tensor in job.tensors if tensor.quantized is not None]
     if given and job.config.use_dq and not all(tensor.dependent for tensor in given):
         # One flag says for all members of a block how they are quantised.
         job = dataclasses.replace(job, config=job.config.replace(use_dq=False))
-    for tensor in job.tensors:
-        if tensor.qp is None and tensor.quantized is None:
-            tensor.qp = _chosen_qp(tensor, job)
-    members = [_quantized(tensor, job.config) for tensor in job.tensors]
+    return code_members([_quantized(tensor, job.config) for tensor in job.tensors], job)
+
+
+def code_members(members: list[QuantizedMember], job: UnitJob) -> list[CodedUnit]:
+    """Code the tensors of a job whose integers are known; see :func:`code_unit`."""
     if not job.is_block or _fit_one_unit(members):
         return [_coded(members, job, block=job.is_block)]
     return [_coded([member], job, block=False) for member in members]
 
 
-def _chosen_qp(tensor: UnitTensor, job: UnitJob) -> int:
-    config = job.config
-    return automatic_qp(
-        tensor.value,
-        tensor.kind,
-        mean_size=job.mean_weight_size,
-        qp_density=config.qp_density,
-        dependent=config.use_dq,
-        base_qp=config.base_qp,
-        name=tensor.name,
-    )
-
-
 def _raw(job: UnitJob) -> CodedUnit:
     """Source: raw float data units."""
     tensor = job.tensors[0]
-    member = _Quantized(tensor, np.empty(0, np.int32), None, False, None)
+    member = QuantizedMember(tensor, np.empty(0, np.int32), None, False, None)
     header = _header([member], job, block=False)
     header.nnr_compressed_data_unit_payload_type = PayloadType.RAW_FLOAT
     header.scan_order = 0
     return CodedUnit(header, np.ascontiguousarray(tensor.value, "<f4").tobytes(), {}, (tensor.name,))
 
 
-def _fit_one_unit(members: list[_Quantized]) -> bool:
+def _fit_one_unit(members: list[QuantizedMember]) -> bool:
     """Source: model to data units, conditions for a block."""
     weights = [m for m in members if m.tensor.role.is_weight]
     others = [m for m in members if not m.tensor.role.is_weight]
@@ -169,34 +184,30 @@ def _fit_one_unit(members: list[_Quantized]) -> bool:
     )
 
 
-def _quantized(tensor: UnitTensor, config: EncodeConfig) -> _Quantized:
+def _quantized(tensor: UnitTensor, config: EncodeConfig) -> QuantizedMember:
     if tensor.is_integer:
-        return _Quantized(tensor, tensor.value.astype(np.int32, copy=False), None, False, None)
-    if tensor.levels is not None:
-        return _Quantized(tensor, tensor.levels, tensor.qp, bool(tensor.dependent), tensor.codebook)
+        return QuantizedMember(tensor, tensor.value.astype(np.int32, copy=False), None, False, None)
     if tensor.quantized is not None:
         return _as_given(tensor, tensor.quantized, config)
     mode = config.uses_codebooks
+    wanted = tensor.step.qp(tensor.value, tensor.new, tensor.name)
     if mode and tensor.value.size:
-        return _with_codebook(tensor, config, always=mode == 1)
-    levels, qp = _uniform(tensor, config, tensor.qp or 0, config.use_dq)
-    return _Quantized(tensor, levels, qp, config.use_dq, None)
+        return _with_codebook(tensor, wanted, config, always=mode == 1)
+    levels, qp = _uniform(tensor, config, wanted, config.use_dq)
+    return QuantizedMember(tensor, levels, qp, config.use_dq, None)
 
 
-def _as_given(tensor: UnitTensor, given: QuantizedTensor, config: EncodeConfig) -> _Quantized:
-    low, high = qp_range(config.qp_density, config.base_qp)
-    if not low <= given.qp <= high:
-        raise InvalidConfig(f"tensor {tensor.name!r}: qp {given.qp} is outside {low}..{high}")
+def _as_given(tensor: UnitTensor, given: QuantizedTensor, config: EncodeConfig) -> QuantizedMember:
     levels = np.ascontiguousarray(given.levels).reshape(tensor.value.shape)
-    plain = _Quantized(tensor, levels, given.qp, given.dependent, None)
+    plain = QuantizedMember(tensor, levels, given.qp, given.dependent, None)
     if given.dependent or given.codebook is False or not levels.size:
         return plain
     candidate = codebook_levels(levels, config.main_unary_length_minus1, first_edition_1_0=False, search=False)
-    listed = _Quantized(tensor, candidate.levels, given.qp, False, candidate.codebook)
+    listed = QuantizedMember(tensor, candidate.levels, given.qp, False, candidate.codebook)
     return listed if given.codebook else _smaller(plain, listed, config)
 
 
-def _smaller(plain: _Quantized, listed: _Quantized, config: EncodeConfig) -> _Quantized:
+def _smaller(plain: QuantizedMember, listed: QuantizedMember, config: EncodeConfig) -> QuantizedMember:
     trial = UnitJob([plain.tensor], config)
     sizes = [_bytes(_coded([method], trial, block=False)) for method in (plain, listed)]
     return listed if sizes[1] < sizes[0] else plain
@@ -228,10 +239,9 @@ def _uniform(tensor: UnitTensor, config: EncodeConfig, qp: int, dependent: bool)
     return levels, used
 
 
-def _with_codebook(tensor: UnitTensor, config: EncodeConfig, *, always: bool) -> _Quantized:
+def _with_codebook(tensor: UnitTensor, main_qp: int, config: EncodeConfig, *, always: bool) -> QuantizedMember:
     """Source: coding of quantised tensors with a codebook."""
     reference = config.is_reference
-    main_qp = tensor.qp or 0
     finer = main_qp - (1 << config.qp_density) if config.use_dq else main_qp
     if not reference:
         finer = max(finer, qp_range(config.qp_density, config.base_qp)[0])
@@ -240,11 +250,11 @@ def _with_codebook(tensor: UnitTensor, config: EncodeConfig, *, always: bool) ->
     # NNCodec 2 searches with one greater-than flag less than it codes with.
     unary_length = config.main_unary_length_minus1 + (1 if first_edition_1_0 else 0)
     candidate = codebook_levels(levels, unary_length, first_edition_1_0=first_edition_1_0, search=reference)
-    chosen = _Quantized(tensor, candidate.levels, qp, False, candidate.codebook)
+    chosen = QuantizedMember(tensor, candidate.levels, qp, False, candidate.codebook)
     if always:
         return chosen
     uniform, uniform_qp = _uniform(tensor, config, main_qp, True) if config.use_dq else (levels, qp)
-    plain = _Quantized(tensor, uniform, uniform_qp, config.use_dq, None)
+    plain = QuantizedMember(tensor, uniform, uniform_qp, config.use_dq, None)
     if reference:
         prefers = reference_prefers_codebook(
             uniform,
@@ -262,6 +272,7 @@ def _with_codebook(tensor: UnitTensor, config: EncodeConfig, *, always: bool) ->
 
 
 def _bytes(unit: CodedUnit) -> int:
+    """Bytes of a unit, but for what its header holds in any case."""
     book = unit.header.codebook
     return len(unit.payload) + (0 if book is None else (codebook_header_bits(book) + 7) // 8)
 
@@ -272,7 +283,7 @@ def _search(config: EncodeConfig) -> int:
     return SEARCH_REFERENCE if config.is_reference else SEARCH_BEST
 
 
-def _coded(members: list[_Quantized], job: UnitJob, *, block: bool) -> CodedUnit:
+def _coded(members: list[QuantizedMember], job: UnitJob, *, block: bool) -> CodedUnit:
     config = job.config
     header = _header(members, job, block=block)
     coded = [_coded_levels(member, job) for member in members]
@@ -313,7 +324,7 @@ def _coded(members: list[_Quantized], job: UnitJob, *, block: bool) -> CodedUnit
     return CodedUnit(header, best[0], dict(zip(names, (m.levels for m in members), strict=True)), names)
 
 
-def _coded_levels(member: _Quantized, job: UnitJob) -> CodedLevels:
+def _coded_levels(member: QuantizedMember, job: UnitJob) -> CodedLevels:
     book = member.codebook
     levels = np.ascontiguousarray(member.levels)
     return CodedLevels(
@@ -326,7 +337,7 @@ def _coded_levels(member: _Quantized, job: UnitJob) -> CodedLevels:
     )
 
 
-def _row_skipping(members: list[_Quantized], header: DataUnit, config: EncodeConfig) -> list[bool]:
+def _row_skipping(members: list[QuantizedMember], header: DataUnit, config: EncodeConfig) -> list[bool]:
     """Return the row_skip_flags to try."""
     if config.profile != 1 or config.row_skipping is False:
         return [False]
@@ -345,7 +356,7 @@ def _row_skipping(members: list[_Quantized], header: DataUnit, config: EncodeCon
     return [False, True] if has_zero_row else [False]
 
 
-def _header(members: list[_Quantized], job: UnitJob, *, block: bool) -> DataUnit:
+def _header(members: list[QuantizedMember], job: UnitJob, *, block: bool) -> DataUnit:
     config = job.config
     main = _main(members)
     header = DataUnit()
@@ -365,7 +376,7 @@ def _header(members: list[_Quantized], job: UnitJob, *, block: bool) -> DataUnit
     return header
 
 
-def _main(members: list[_Quantized]) -> _Quantized:
+def _main(members: list[QuantizedMember]) -> QuantizedMember:
     """The member that the unit is named after: the weight, its factor G, or the only tensor."""
     return next((m for m in members if m.tensor.role in (MemberRole.WEIGHT, MemberRole.G)), members[-1])
 
@@ -383,12 +394,12 @@ _ID_ORDER = [
 ]
 
 
-def _id_list(members: list[_Quantized]) -> tuple[str, ...]:
+def _id_list(members: list[QuantizedMember]) -> tuple[str, ...]:
     ordered = sorted(members, key=lambda m: _ID_ORDER.index(m.tensor.role))
     return tuple(m.tensor.name for m in ordered)
 
 
-def _describe_block(header: DataUnit, members: list[_Quantized], job: UnitJob, *, block: bool) -> None:
+def _describe_block(header: DataUnit, members: list[QuantizedMember], job: UnitJob, *, block: bool) -> None:
     """Fill in what a header says about the layer that its tensors belong to, also when they travel alone."""
     roles = {t.role for t in job.tensors}
     types = CompressedParameterTypes(0)
@@ -413,7 +424,7 @@ def _describe_block(header: DataUnit, members: list[_Quantized], job: UnitJob, *
         header.tensor_dimensions_flag = 0
 
 
-def _identify(header: DataUnit, job: UnitJob, main: _Quantized) -> None:
+def _identify(header: DataUnit, job: UnitJob, main: QuantizedMember) -> None:
     """Fill in node and parent ids."""
     config = job.config
     if job.depth is None:

@@ -11,7 +11,7 @@ evaluation needs is installed by ``pip install netpress[evaluate]``; importing t
 
 from __future__ import annotations
 
-from netpress.evaluate.comparison import confidence_interval, divergence, resample, standard_error
+from netpress.compare import confidence_interval, divergence, resample, standard_error
 from netpress.evaluate.registry import load, tasks
 from netpress.evaluate.task_sets import TaskFacts
 from netpress.evaluate.transparency import TransparentPoint, decoded_network, transparent_point

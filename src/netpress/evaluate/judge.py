@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import hashlib
 import math
@@ -13,11 +12,9 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor, nn
 
-from netpress import InvalidConfig, InvalidModel, Scores, Task
-from netpress.evaluate.comparison import divergence_rows, divergence_scores, resample
+from netpress import InvalidConfig, Scores, Task
+from netpress.compare import divergence_rows, divergence_scores, inference, network_with, resample
 from netpress.evaluate.results import Interval
-from netpress.evaluate.samples import inference
-from netpress.formats.pytorch import to_torch
 
 __all__ = ["Judge", "Judgement", "State"]
 
@@ -96,26 +93,6 @@ class Judge:
         """Bounds of the metric of the float network."""
         return _interval(self._resampled) or (self.float_metric, self.float_metric)
 
-    def network(self, state: State) -> nn.Module:
-        """Return the network with the weights of a state; counters of batch norms that it lacks are kept.
-
-        Raises:
-            InvalidModel: other tensors are missing, or have another size.
-        """
-        module = copy.deepcopy(self.module)
-        own = module.state_dict()
-        unknown = [name for name in state if name not in own]
-        missing = [name for name in own if name not in state and not name.endswith("num_batches_tracked")]
-        if unknown or missing:
-            raise InvalidModel(f"the result does not fit the network: missing {missing}, unexpected {unknown}")
-        tensors = {}
-        for name, value in state.items():
-            if value.size != own[name].numel():
-                raise InvalidModel(f"the result has another shape: {value.shape}", tensor=name)
-            tensors[name] = to_torch(np.ascontiguousarray(value)).reshape(own[name].shape)
-        module.load_state_dict(tensors, strict=False)
-        return module.eval()
-
     def judge(self, state: State) -> Judgement:
         """Run a network with the weights of a state over the samples; the same weights are run once only.
 
@@ -131,7 +108,7 @@ class Judge:
         return self._known[key]
 
     def _judge(self, state: State) -> Judgement:
-        module = self.network(state)
+        module = network_with(self.module, state)
         if self._inputs is None:
             scores, found = self.task.scores(module), self._divergences(module)
         else:

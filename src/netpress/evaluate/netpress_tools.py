@@ -12,9 +12,10 @@ from torch import nn
 
 import netpress
 from netpress import Calibration, TensorInfo
+from netpress.compare import has_batch_norms
 from netpress.evaluate.tools import Made, Tool, stream_tool
 
-__all__ = ["FINEST_VECTOR_QP", "NetpressTools", "has_batch_norms", "vector_qp"]
+__all__ = ["FINEST_VECTOR_QP", "NetpressTools", "vector_qp"]
 
 _NONWEIGHT_OFFSET, FINEST_VECTOR_QP = 14, -75
 # Of what is no weight, and of weights without data.
@@ -25,11 +26,6 @@ _OF_THE_QUANTISER = frozenset({"use_dq", "lambda_scale", "allocation", "row_damp
 def vector_qp(qp: int) -> int:
     """Return the quantisation parameter of vectors beside that of weights: 3.5 octaves finer."""
     return max(qp - _NONWEIGHT_OFFSET, FINEST_VECTOR_QP)
-
-
-def has_batch_norms(module: nn.Module) -> bool:
-    """Return whether a network has batch norms, which can be folded."""
-    return any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in module.modules())
 
 
 class NetpressTools:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -10,7 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from netpress.compare import inference
 
 __all__ = ["Batches", "Epochs", "Samples", "choose", "inference"]
 
@@ -119,17 +120,3 @@ class Epochs:
         generator = torch.Generator().manual_seed(seed)
         for batch in range(len(self)):
             yield self._make(order[batch * self.size : (batch + 1) * self.size], generator)
-
-
-@contextlib.contextmanager
-def inference(module: nn.Module) -> Iterator[torch.device]:
-    """Bring a network into inference mode, without gradients, and back; yields the device of its parameters."""
-    modes = [(layer, layer.training) for layer in module.modules()]
-    module.eval()
-    parameter = next(module.parameters(), None)
-    try:
-        with torch.inference_mode():
-            yield torch.device("cpu") if parameter is None else parameter.device
-    finally:
-        for layer, training in modes:
-            layer.training = training

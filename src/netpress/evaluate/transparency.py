@@ -17,6 +17,7 @@ import numpy as np
 
 import netpress
 from netpress import InvalidConfig, Scores, Task
+from netpress.compare import network_with
 from netpress.evaluate.use_cases import counted_loss
 
 if TYPE_CHECKING:
@@ -53,15 +54,9 @@ class TransparentPoint:
 
 def decoded_network(task: Task, stream: bytes) -> nn.Module:
     """Return the network of a task with the weights of a stream."""
-    import torch
-
     if task.model is None:
         raise InvalidConfig(f"task {task.name!r} has no model")
-    module: nn.Module = task.model()
-    decoded = netpress.decode(stream, reconstruct=True)
-    state = {name: torch.from_numpy(np.asarray(value).copy()) for name, value in decoded.items()}
-    module.load_state_dict(state, strict=True)
-    return module
+    return network_with(task.model(), netpress.decode(stream, reconstruct=True))
 
 
 def transparent_point(

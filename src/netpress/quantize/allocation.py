@@ -1,23 +1,21 @@
-"""Steps of weights that follow from their sizes, without data.
+"""Steps of the weights of a model beside each other: by their sizes, without data, or by their sensitivities.
 
-Source: docs/notes/rate-distortion.md, steps without data.
+Source: docs/notes/rate-distortion.md, steps without data; docs/notes/calibrated-quantisation.md.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from netpress.parameters import Parameter, ParameterKind
-from netpress.quantize.assign import automatic_qp
 from netpress.quantize.step_size import qp_for_step, qp_range, step_size
 
-__all__ = ["may_be_variance", "nonweight_qps_beside", "qps_by_size"]
+__all__ = ["qps_by_sensitivity", "qps_by_size"]
 
 # No step differs from that of the main qp by more.
 _LARGEST_FACTOR = 8.0
 _SMALLEST_FACTOR = 1 / 64
-_FINER_OCTAVES = 3.5
 
 
 def qps_by_size(parameters: Sequence[Parameter], *, qp: int, qp_density: int, base_qp: int = 0) -> dict[str, int]:
@@ -54,55 +52,28 @@ def qps_by_size(parameters: Sequence[Parameter], *, qp: int, qp_density: int, ba
     return qps
 
 
-def nonweight_qps_beside(
-    parameters: Sequence[Parameter], *, qp: int, qp_density: int, dependent: bool = True, base_qp: int = 0
+def qps_by_sensitivity(
+    densities: Mapping[str, float], sizes: Mapping[str, int], *, qp: int, qp_density: int, allocation: float = 1.0
 ) -> dict[str, int]:
-    """Return qps of everything that is no weight: steps 3.5 octaves finer than that of the weights.
-
-    Variances of batch norms, which span many octaves, get finer ones still where their smallest values need them; see
-    :func:`~netpress.quantize.assign.automatic_qps`.
+    """Return the qp of each weight: the square of the step is inverse to what an error of one of its values does.
 
     Args:
-        parameters: the model; variances, and what is of unknown role, are loaded.
-        qp: that of the weights.
+        densities: name -> divergence per squared error of one value, at least 0.
+        sizes: name -> number of values.
+        qp: that of the mean of the logarithms of the steps, over all values.
         qp_density: 0..7.
-        dependent: whether the trellis will be used.
-        base_qp: the qp that coded values are relative to.
-
-    Returns:
-        Name -> qp, codable.
-
-    Raises:
-        InvalidModel: a variance is infinite or undefined.
+        allocation: share of the differences of the logarithms that is made; 0 gives all the same step.
     """
-    low, high = qp_range(qp_density, base_qp)
-    finer = min(max(qp - round(_FINER_OCTAVES * 2**qp_density), low), high)
+    low, high = qp_range(qp_density)
+    usable = {name: math.log(density) for name, density in densities.items() if density > 0 and sizes[name]}
+    if not usable or not allocation:
+        return dict.fromkeys(densities, min(max(qp, low), high))
+    mean = sum(sizes[name] * value for name, value in usable.items()) / sum(sizes[name] for name in usable)
     qps = {}
-    for p in parameters:
-        if p.kind is ParameterKind.WEIGHT or p.is_integer:
-            continue
-        qps[p.name] = finer
-        if may_be_variance(p):
-            own = automatic_qp(
-                p.value,
-                p.kind,
-                mean_size=1.0,
-                qp_density=qp_density,
-                dependent=dependent,
-                base_qp=base_qp,
-                name=p.name,
-            )
-            qps[p.name] = min(finer, own)
+    for name, density in densities.items():
+        # Outputs that do not depend on a weight on these data: at most _LARGEST_FACTOR times the average step.
+        ratio = mean - math.log(density) if density > 0 else math.inf
+        exponent = min(max(allocation * ratio / 2, math.log(_SMALLEST_FACTOR)), math.log(_LARGEST_FACTOR))
+        step = step_size(qp, qp_density) * math.exp(exponent)
+        qps[name] = min(max(round(qp_for_step(step, qp_density)), low), high)
     return qps
-
-
-def may_be_variance(parameter: Parameter) -> bool:
-    """Whether a tensor is the running variance of a batch norm, or one without a negative value whose role is unknown.
-
-    Roles are known from a torch module only, not from a dictionary or a file.
-    """
-    if parameter.kind is ParameterKind.BN_VAR:
-        return True
-    if parameter.kind is not ParameterKind.UNSPECIFIED or parameter.is_integer:
-        return False
-    return bool(parameter.value.size) and float(parameter.value.min()) >= 0

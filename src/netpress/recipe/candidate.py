@@ -23,9 +23,10 @@ from netpress.codec.decoder import codebook_of, decode_unit
 from netpress.codec.encoder import Encoder
 from netpress.codec.index import header_of, index_stream
 from netpress.codec.record import Record
+from netpress.compare import network_with
 from netpress.config import EncodeConfig
 from netpress.errors import InvalidModel, RecipeError
-from netpress.formats.pytorch import open_tensors, to_torch
+from netpress.formats.pytorch import open_tensors
 from netpress.formats.source import Source
 from netpress.limits import DecodeLimits
 from netpress.parameters import Block
@@ -97,9 +98,9 @@ class Candidate:
         """Return the stream."""
         config = self.config().replace(**options)
         sink = io.BytesIO()
-        notes = Record(rebuild=self.rebuild(), recipe=self.recipe)
+        record = Record(rebuild=self.rebuild(), recipe=self.recipe)
         Encoder(config).encode_to(
-            sink, self.source(), quantized=self.quantized, notes=notes, parameter_set=self.parameter_set
+            sink, self.source(), quantized=self.quantized, record=record, parameter_set=self.parameter_set
         )
         return sink.getvalue()
 
@@ -109,13 +110,11 @@ class Candidate:
         Raises:
             RecipeError: the original cannot load them.
         """
-        module = copy.deepcopy(self.original)
-        state = {name: to_torch(np.ascontiguousarray(value)) for name, value in decode(data, reconstruct=True).items()}
+        state = decode(data, reconstruct=True)
         try:
-            module.load_state_dict(state, strict=True)
-        except RuntimeError as error:
+            return network_with(self.original, state)
+        except InvalidModel as error:
             raise RecipeError(f"the decoded weights do not fit the network: {error}") from None
-        return module.eval()
 
     def scores(self, data: bytes) -> Scores | None:
         """Evaluate the network of a stream; None if the task has no metric."""

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from netpress.compare import kl_divergence
 from netpress.errors import InvalidConfig, RecipeError
 from netpress.parallel import Progress
 from netpress.task import Task, beside
@@ -38,10 +39,7 @@ def distillation_loss(task: Task, module: nn.Module, teacher: nn.Module, batch: 
         wanted = task.output(teacher, batch)
     output = task.output(module, batch)
     if task.outputs == "logits":
-        # Images have their classes in dimension 1, everything else in the last one.
-        dimension = 1 if output.ndim == 4 else -1
-        log_p, log_q = wanted.log_softmax(dimension), output.log_softmax(dimension)
-        return (log_p.exp() * (log_p - log_q)).sum(dimension).mean()
+        return kl_divergence(wanted, output).mean()
     scale = wanted.square().mean().clamp_min(torch.finfo(wanted.dtype).tiny)
     return (output - wanted).square().mean() / scale
 

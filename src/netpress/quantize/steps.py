@@ -1,0 +1,274 @@
+"""Which step each tensor of a stream gets: the one place that decides it.
+
+:func:`assign_steps` gives every tensor a rule before any is coded. Some rules are a qp, others find one in the values,
+which are loaded only when the tensor is coded. From the strongest down:
+
+1. integers that are given quantised bring their qp;
+2. ``bit_depth`` finds the step whose levels fill the bits;
+3. ``qp_per_tensor``;
+4. ``nonweight_qp`` for everything that is not a weight;
+5. with ``qp``: weights get it, or one by their size if ``allocation`` says so, and everything else a finer one;
+6. without: each tensor gets a step that suits its own values.
+
+In an update, steps follow from the new values, not from the differences: an update is as fine as the new model alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from netpress.config import DEFAULT_NONWEIGHT_QP, EncodeConfig
+from netpress.errors import InvalidConfig
+from netpress.parameters import Parameter, ParameterKind
+from netpress.quantize.allocation import qps_by_size
+from netpress.quantize.automatic_steps import automatic_qp, mean_weight_size
+from netpress.quantize.reference_steps import assign_qps, bit_depth_qp
+from netpress.quantize.step_size import qp_for_step, qp_range
+from netpress.quantize.tensor import QuantizedTensor
+
+__all__ = ["FixedStep", "StepRule", "assign_steps", "default_nonweight_qp", "may_be_variance", "vector_qp"]
+
+Array = npt.NDArray[Any]
+
+# How much finer the steps of vectors are than that of the weights, where steps follow sizes or sensitivities.
+_FINER_OCTAVES = 3.5
+# Largest step of the difference of a variance, relative to the smallest of the new ones.
+_VARIANCE_SHARE = 1 / 8
+
+
+class StepRule(Protocol):
+    """Gives a tensor its qp."""
+
+    def qp(self, value: Array, new: Array | None = None, name: str = "") -> int:
+        """Return the qp.
+
+        Args:
+            value: what is coded, float32 of any shape.
+            new: the new value of the tensor, where ``value`` is its difference to that of a base model.
+            name: for errors.
+        """
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FixedStep:
+    """The same qp for any values."""
+
+    fixed: int
+
+    def qp(self, value: Array, new: Array | None = None, name: str = "") -> int:
+        """See :class:`StepRule`."""
+        return self.fixed
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _BitDepthStep:
+    kind: ParameterKind
+    bits: int
+    qp_density: int
+    reference: bool
+
+    def qp(self, value: Array, new: Array | None = None, name: str = "") -> int:
+        return bit_depth_qp(
+            value, self.kind, bits=self.bits, qp_density=self.qp_density, reference=self.reference, name=name
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _AutomaticStep:
+    kind: ParameterKind
+    mean_size: float
+    qp_density: int
+    dependent: bool
+    base_qp: int
+
+    def qp(self, value: Array, new: Array | None = None, name: str = "") -> int:
+        return automatic_qp(
+            value if new is None else new,
+            self.kind,
+            mean_size=self.mean_size,
+            qp_density=self.qp_density,
+            dependent=self.dependent,
+            base_qp=self.base_qp,
+            name=name,
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _VectorStep:
+    """Finer than the weights; variances, which span many octaves, are as fine as their smallest values need."""
+
+    finer: int
+    automatic: _AutomaticStep
+
+    def qp(self, value: Array, new: Array | None = None, name: str = "") -> int:
+        if not may_be_variance(value if new is None else new, self.automatic.kind):
+            return self.finer
+        return min(self.finer, self.automatic.qp(value, new, name))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _UpdateStep:
+    """For differences: where that of a variance is coded coarsely, the new variance can become negative."""
+
+    rule: StepRule
+    kind: ParameterKind
+    qp_density: int
+    base_qp: int
+
+    def qp(self, value: Array, new: Array | None = None, name: str = "") -> int:
+        qp = self.rule.qp(value, new, name)
+        whole = value if new is None else new
+        above = whole[whole > 0] if may_be_variance(whole, self.kind) else whole[:0]
+        if not above.size:
+            return qp
+        low, high = qp_range(self.qp_density, self.base_qp)
+        step = max(float(above.min()), 1e-30) * _VARIANCE_SHARE
+        limit = math.floor(qp_for_step(step, self.qp_density))
+        return min(qp, max(low, min(high, limit)))
+
+
+def assign_steps(
+    parameters: Sequence[Parameter],
+    config: EncodeConfig,
+    *,
+    given: Mapping[str, QuantizedTensor] | None = None,
+    uniform: Collection[str] = (),
+    decomposed: Mapping[str, tuple[str, str]] | None = None,
+    is_update: bool = False,
+) -> dict[str, StepRule]:
+    """Give every tensor of a model the rule of its step.
+
+    Args:
+        parameters: the model, in coding order. Values are loaded only for ``optimize_qp``.
+        config: the settings, with the names that tensors have in the stream.
+        given: integers of tensors that are quantised already, by name.
+        uniform: names of tensors that are quantised without the trellis though the settings say otherwise.
+        decomposed: weight name -> names of its factors ``(G, H)``.
+        is_update: whether the values are differences to those of a base model, whose new values are known.
+
+    Returns:
+        Name -> rule, for all parameters; those of integer tensors are never asked.
+
+    Raises:
+        InvalidConfig: a qp cannot be coded, or is given for a tensor that the model does not have; names the tensor.
+
+    Source: netpress's own, but for the steps of ``assign_qps`` and ``bit_depth_qp``.
+    """
+    given = given or {}
+    _check_names(parameters, config)
+    rules = _rules(parameters, config, uniform, decomposed or {})
+    if is_update and config.bit_depth is None:
+        own = config.qp_per_tensor or {}
+        for p in parameters:
+            if not p.is_integer and p.name not in own:
+                rules[p.name] = _UpdateStep(rules[p.name], p.kind, config.qp_density, config.base_qp)
+    rules.update({name: FixedStep(tensor.qp) for name, tensor in given.items()})
+    _check_range(parameters, rules, config)
+    return rules
+
+
+def _rules(
+    parameters: Sequence[Parameter],
+    config: EncodeConfig,
+    uniform: Collection[str],
+    decomposed: Mapping[str, tuple[str, str]],
+) -> dict[str, StepRule]:
+    """Rules 2 to 6."""
+    if config.bit_depth is not None:
+        scale = (config.bit_depth, config.qp_density, config.is_reference)
+        return {p.name: _BitDepthStep(p.kind, *scale) for p in parameters}
+    mean = mean_weight_size(parameters)
+
+    def automatic(p: Parameter) -> _AutomaticStep:
+        dependent = config.use_dq and p.name not in uniform
+        return _AutomaticStep(p.kind, mean, config.qp_density, dependent, config.base_qp)
+
+    own = config.qp_per_tensor or {}
+    if config.qp is None:
+        fixed = {p.name: config.nonweight_qp for p in parameters if p.kind is not ParameterKind.WEIGHT}
+        return {
+            p.name: automatic(p) if (qp := own.get(p.name, fixed.get(p.name))) is None else FixedStep(qp)
+            for p in parameters
+        }
+    other = default_nonweight_qp(config) if config.nonweight_qp is None else config.nonweight_qp
+    qps = assign_qps(
+        parameters,
+        qp=config.qp,
+        nonweight_qp=other,
+        qp_per_tensor=own,
+        optimize_qp=config.optimize_qp,
+        decomposed=decomposed,
+    )
+    if config.allocation == "equal":
+        return {name: FixedStep(qp) for name, qp in qps.items()}
+    by_size = qps_by_size(parameters, qp=config.qp, qp_density=config.qp_density, base_qp=config.base_qp)
+    qps.update({name: qp for name, qp in by_size.items() if name not in own})
+    finer = vector_qp(config.qp, config.qp_density, config.base_qp)
+    return {
+        p.name: FixedStep(qps[p.name])
+        if p.kind is ParameterKind.WEIGHT or config.nonweight_qp is not None or p.name in own
+        else _VectorStep(finer, dataclasses.replace(automatic(p), mean_size=1.0))
+        for p in parameters
+    }
+
+
+def default_nonweight_qp(config: EncodeConfig) -> int:
+    """Return the qp of non-weights when only ``qp`` is given: the step of -75 at density 2, if it can be coded."""
+    low, high = qp_range(config.qp_density, config.base_qp)
+    wanted = round(DEFAULT_NONWEIGHT_QP * math.ldexp(1, config.qp_density - 2))
+    return min(max(wanted, low), high)
+
+
+def vector_qp(qp: int, qp_density: int, base_qp: int = 0) -> int:
+    """Return the qp of vectors beside weights whose steps follow sizes or sensitivities: 3.5 octaves finer.
+
+    Args:
+        qp: that of the weights.
+        qp_density: 0..7.
+        base_qp: the qp that coded values are relative to; the result is codable.
+
+    >>> vector_qp(-20, 2)
+    -34
+    """
+    low, high = qp_range(qp_density, base_qp)
+    return min(max(qp - round(_FINER_OCTAVES * (1 << qp_density)), low), high)
+
+
+def may_be_variance(value: Array, kind: ParameterKind) -> bool:
+    """Whether a tensor is the running variance of a batch norm, or one without a negative value whose role is unknown.
+
+    Roles are known from a torch module only, not from a dictionary or a file.
+    """
+    if kind is ParameterKind.BN_VAR:
+        return True
+    if kind is not ParameterKind.UNSPECIFIED or not np.issubdtype(value.dtype, np.floating):
+        return False
+    return value.size > 0 and float(value.min()) >= 0
+
+
+def _check_names(parameters: Sequence[Parameter], config: EncodeConfig) -> None:
+    if config.is_reference:
+        return
+    known = {p.name for p in parameters}
+    for name in config.qp_per_tensor or {}:
+        if name not in known:
+            raise InvalidConfig(f"qp_per_tensor names {name!r}, which the model does not have")
+
+
+def _check_range(parameters: Sequence[Parameter], rules: Mapping[str, StepRule], config: EncodeConfig) -> None:
+    """Refuse a qp that the stream cannot carry (the reference wraps it silently). Source: width of the qp field."""
+    low, high = qp_range(config.qp_density, config.base_qp)
+    for p in parameters:
+        rule = rules[p.name]
+        rule = rule.rule if isinstance(rule, _UpdateStep) else rule
+        if isinstance(rule, FixedStep) and not p.is_integer and not low <= rule.fixed <= high:
+            raise InvalidConfig(
+                f"tensor {p.name!r}: qp {rule.fixed} is outside {low}..{high}, "
+                f"the range of qp_density {config.qp_density}"
+            )
