@@ -74,7 +74,7 @@ def evaluate(
         typer.Option(
             metavar="PATTERNS",
             help="Only tools whose names match, such as 'netpress*,NNCodec*,ablation,coder'. "
-            "A comma with a space behind it belongs to a name.",
+            "A comma with a space after it belongs to a name.",
             show_default=False,
         ),
     ] = None,

@@ -85,7 +85,7 @@ def _environment() -> str:
 
 
 def _target(name: str) -> tuple[Any, str]:
-    """The object behind a name, and words for where it comes from."""
+    """The object that a name stands for, and where it comes from."""
     path, separator, attribute = name.rpartition(":")
     if separator and path.endswith(".py"):
         return _attribute_of_file(Path(path), attribute), f"{attribute} in {path}"
