@@ -23,21 +23,12 @@ def results_page() -> str:
         "the mean squared error of all weights over their mean square: netpress's quantiser trades a little of it for",
         "rate.",
         "",
-        "| model | float32 bytes | qp | NNCodec | netpress | difference | weight error NNCodec / netpress |",
-        "|---|---:|---:|---:|---:|---:|---:|",
-    ]
-    lines += [
-        f"| {r['model']} | {r['float_bytes']:,} | {r['qp']} | {r['nncodec']:,} | {r['netpress']:,} "
-        f"| {100 * (r['netpress'] / r['nncodec'] - 1):+.2f} % "
-        f"| {r['nncodec_weight_error_db']:.2f} / {r['netpress_weight_error_db']:.2f} dB |"
-        for r in sizes["rows"]
-    ]
-    lines += [
+        *size.table(sizes["rows"]),
         "",
         "Without any loss, zstd at level 19 on the files as they are, and on their values split into planes of first,",
         "second ... bytes (the same script):",
         "",
-        *size.lossless_table(sizes).split("\n"),
+        *size.lossless_table(sizes),
         "",
         "## Memory",
         "",
