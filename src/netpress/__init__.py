@@ -35,6 +35,7 @@ from netpress.errors import (
     UnsupportedBitstream,
 )
 from netpress.limits import DecodeLimits
+from netpress.moved import install as install_moved
 from netpress.parameters import Block, ParameterKind
 from netpress.quantize.tensor import QuantizedTensor
 from netpress.task import Scores, Task
@@ -120,6 +121,8 @@ if TYPE_CHECKING:
     from netpress.recipe import Unify as Unify
 
 __version__: str
+
+install_moved()
 
 
 def __getattr__(name: str) -> Any:

@@ -45,11 +45,12 @@ class Decoder:
 
     Args:
         limits: bounds on what a stream may ask for.
+        state: what earlier updates left, to go on from; it is changed. None: the first stream is the first of all.
     """
 
-    def __init__(self, limits: DecodeLimits | None = None) -> None:
+    def __init__(self, limits: DecodeLimits | None = None, *, state: UpdateState | None = None) -> None:
         self.limits = limits or DecodeLimits()
-        self.state = UpdateState()
+        self.state = UpdateState() if state is None else state
 
     def decode(
         self,

@@ -36,16 +36,17 @@ class Encoder:
 
     Args:
         config: settings; None for the defaults.
+        state: what earlier updates left, to go on from; it is changed. None: the first stream is the first of all.
         **options: fields of :class:`EncodeConfig` that replace those of ``config``.
 
     Raises:
         InvalidConfig: an option is unknown or out of range.
     """
 
-    def __init__(self, config: EncodeConfig | None = None, **options: Any) -> None:
+    def __init__(self, config: EncodeConfig | None = None, *, state: UpdateState | None = None, **options: Any) -> None:
         config = config or EncodeConfig()
         self.config = config.replace(**options) if options else config
-        self.state = UpdateState()
+        self.state = UpdateState() if state is None else state
 
     def encode(
         self,

@@ -12,7 +12,7 @@ import base64
 import dataclasses
 import json
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import ml_dtypes
@@ -97,35 +97,11 @@ class Record:
     def to_bytes(self) -> bytes:
         """Return the text for the topology unit: UTF-8 without NUL."""
         content: dict[str, Any] = {"v": 1}
-        if self.types:
-            by_type: dict[str, list[int]] = {}
-            for position, name in self.types.items():
-                by_type.setdefault(name, []).append(position)
-            content["types"] = {name: _ranges(sorted(positions)) for name, positions in by_type.items()}
-        if self.scalars:
-            content["scalars"] = _ranges(sorted(self.scalars))
-        if self.shapes:
-            content["shapes"] = {str(i): list(shape) for i, shape in self.shapes.items()}
-        if self.names:
-            content["names"] = {str(i): name for i, name in self.names.items()}
-        if self.upper_words:
-            content["upper"] = {str(i): low for i, low in self.upper_words.items()}
-        if self.folded:
-            content["folded"] = [_folded_to_json(layer) for layer in self.folded]
-        if self.order:
-            content["order"] = _ranges(self.order)
-        if self.base is not None:
-            content["base"] = self.base
-        if self.complete:
-            content["complete"] = _ranges(sorted(self.complete))
-        if self.has_sums:
-            content["sums"] = 1
-        if self.removed:
-            content["removed"] = self.removed
-        if self.rebuild:
-            content["rebuild"] = [rebuild_to_json(step) for step in self.rebuild]
-        if self.recipe is not None:
-            content["recipe"] = self.recipe
+        empty = Record()
+        for field in _FIELDS:
+            value = getattr(self, field.attribute)
+            if value != getattr(empty, field.attribute):
+                content[field.key] = field.to_json(value)
         text = json.dumps(content, separators=(",", ":")).encode()
         packed = base64.b85encode(zlib.compress(text, 9))
         pays = len(packed) + 2 < len(text) <= _text_limit(packed)
@@ -158,22 +134,10 @@ class Record:
         if content["v"] != 1:
             raise ValueError(f"version {content['v']!r} is not known")
         positions = _PositionReader()
-        record = cls(base=_text_or_none(content.get("base")), removed=_texts(content.get("removed", [])))
-        for name, ranges in content.get("types", {}).items():
-            _dtype(name)
-            record.types.update(dict.fromkeys(positions.read(ranges), name))
-        record.scalars = set(positions.read(content.get("scalars", "")))
-        record.complete = set(positions.read(content.get("complete", "")))
-        record.shapes = {int(i): tuple(int(d) for d in shape) for i, shape in content.get("shapes", {}).items()}
-        record.names = {int(i): str(name) for i, name in content.get("names", {}).items()}
-        record.upper_words = {int(i): int(low) for i, low in content.get("upper", {}).items()}
-        record.folded = [_folded_from_json(layer) for layer in content.get("folded", [])]
-        record.has_sums = bool(content.get("sums", False))
-        record.order = positions.read(content.get("order", ""))
-        record.rebuild = [rebuild_from_json(step) for step in content.get("rebuild", [])]
-        record.recipe = content.get("recipe")
-        if record.recipe is not None and not isinstance(record.recipe, dict):
-            raise TypeError("the recipe is no object")
+        record = cls()
+        for field in _FIELDS:
+            if field.key in content:
+                setattr(record, field.attribute, field.from_json(content[field.key], positions))
         if any(0 not in shape or min(shape) < 0 for shape in record.shapes.values()):
             raise ValueError("only empty tensors have a shape of their own here")
         if any(record.types.get(low) not in _WIDE_TYPES for low in record.upper_words.values()):
@@ -307,6 +271,27 @@ def _unfolded(layer: FoldedLayer, coded: Sequence[CodedTensor]) -> Iterable[Outp
         yield Output(own.name, (layer.scaling,), lambda arrays: np.ones_like(arrays[0]), own.shape, single)
 
 
+def _types_to_json(types: Mapping[int, str]) -> dict[str, str]:
+    by_type: dict[str, list[int]] = {}
+    for position, name in types.items():
+        by_type.setdefault(name, []).append(position)
+    return {name: _ranges(sorted(positions)) for name, positions in by_type.items()}
+
+
+def _types_from_json(content: Mapping[str, str], positions: _PositionReader) -> dict[int, str]:
+    types: dict[int, str] = {}
+    for name, ranges in content.items():
+        _dtype(name)
+        types.update(dict.fromkeys(positions.read(ranges), name))
+    return types
+
+
+def _recipe(value: Any) -> dict[str, Any] | None:
+    if value is not None and not isinstance(value, dict):
+        raise TypeError("the recipe is no object")
+    return value
+
+
 def _text_or_none(value: Any) -> str | None:
     if value is not None and not isinstance(value, str):
         raise TypeError(f"{value!r} is no text")
@@ -387,3 +372,59 @@ class _PositionReader:
                 raise ValueError("too many positions")
             result.extend(values)
         return result
+
+
+class _Field(NamedTuple):
+    """How one attribute of a record is written; ``from_json`` also gets the reader of positions."""
+
+    key: str
+    attribute: str
+    to_json: Callable[[Any], Any]
+    from_json: Callable[[Any, _PositionReader], Any]
+
+
+def _unchanged(value: Any) -> Any:
+    return value
+
+
+_FIELDS = (
+    _Field("types", "types", _types_to_json, _types_from_json),
+    _Field("scalars", "scalars", lambda s: _ranges(sorted(s)), lambda c, at: set(at.read(c))),
+    _Field(
+        "shapes",
+        "shapes",
+        lambda shapes: {str(i): list(shape) for i, shape in shapes.items()},
+        lambda c, _: {int(i): tuple(int(d) for d in shape) for i, shape in c.items()},
+    ),
+    _Field(
+        "names",
+        "names",
+        lambda names: {str(i): name for i, name in names.items()},
+        lambda c, _: {int(i): str(name) for i, name in c.items()},
+    ),
+    _Field(
+        "upper",
+        "upper_words",
+        lambda words: {str(i): low for i, low in words.items()},
+        lambda c, _: {int(i): int(low) for i, low in c.items()},
+    ),
+    _Field(
+        "folded",
+        "folded",
+        lambda layers: [_folded_to_json(layer) for layer in layers],
+        lambda c, _: [_folded_from_json(layer) for layer in c],
+    ),
+    _Field("order", "order", _ranges, lambda c, at: at.read(c)),
+    _Field("base", "base", _unchanged, lambda c, _: _text_or_none(c)),
+    _Field("complete", "complete", lambda s: _ranges(sorted(s)), lambda c, at: set(at.read(c))),
+    _Field("sums", "has_sums", int, lambda c, _: bool(c)),
+    _Field("removed", "removed", _unchanged, lambda c, _: _texts(c)),
+    _Field(
+        "rebuild",
+        "rebuild",
+        lambda steps: [rebuild_to_json(step) for step in steps],
+        lambda c, _: [rebuild_from_json(step) for step in c],
+    ),
+    _Field("recipe", "recipe", _unchanged, lambda c, _: _recipe(c)),
+)
+"""The format of the record, in the order in which it is written; see ``docs/record.md``."""

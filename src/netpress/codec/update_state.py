@@ -28,6 +28,16 @@ class UpdateState:
     histories: dict[str, npt.NDArray[np.uint8]] = dataclasses.field(default_factory=dict)
     device_id: int | None = None
 
+    def copy(self) -> UpdateState:
+        """Return a state that can be changed without changing this one; they share arrays, which nothing changes."""
+        return UpdateState(
+            levels=dict(self.levels),
+            depths=dict(self.depths),
+            parameter_ids=dict(self.parameter_ids),
+            histories=dict(self.histories),
+            device_id=self.device_id,
+        )
+
     def update(self, name: str, levels: npt.NDArray[np.int32], parameter_id: int | None, *, in_update: bool) -> None:
         """Take over one coded tensor. ``in_update``: it is a difference, so that it belongs to the history.
 

@@ -31,7 +31,7 @@ from netpress.transforms.sparsify import (
     sparsify_unstructured,
 )
 
-__all__ = ["CodedChange", "copy_state", "decode_change", "encode_change", "sparsified"]
+__all__ = ["CodedChange", "decode_change", "encode_change", "sparsified"]
 
 Array = npt.NDArray[Any]
 
@@ -53,13 +53,6 @@ class CodedChange:
     data: bytes
     changes: Model
     state: UpdateState
-
-
-def copy_state(state: UpdateState) -> UpdateState:
-    """Return a state that can be changed without changing the other; arrays are shared, which nothing writes to."""
-    return UpdateState(
-        dict(state.levels), dict(state.depths), dict(state.parameter_ids), dict(state.histories), state.device_id
-    )
 
 
 def encode_change(
@@ -87,7 +80,7 @@ def encode_change(
     packed = layout.pack(sparsified(changes, config.sparsification), held)
     state = UpdateState() if state is None else state
     if not any(value.any() for value in packed.values()):
-        return CodedChange(b"", layout.unpack({}, held), copy_state(state))
+        return CodedChange(b"", layout.unpack({}, held), state.copy())
     kinds = {group.name: group.kind for group in layout.groups}
     floats = {name: value for name, value in packed.items() if value.dtype == np.float32}
     quantized = _quantized(kinds, floats, config, config.size * layout.float_bytes)
@@ -105,8 +98,7 @@ def encode_change(
 def _encoded(
     packed: Model, quantized: Mapping[str, QuantizedTensor], config: EncodeConfig, state: UpdateState
 ) -> bytes:
-    encoder = Encoder(config)
-    encoder.state = copy_state(state)
+    encoder = Encoder(config, state=state.copy())
     return encoder.encode(packed, quantized=quantized)
 
 
@@ -266,10 +258,9 @@ def decode_change(
     """
     state = UpdateState() if state is None else state
     if not data:
-        return CodedChange(data, layout.unpack({}, held), copy_state(state))
+        return CodedChange(data, layout.unpack({}, held), state.copy())
     _check_headers(layout, data)
-    decoder = Decoder(_limits(layout))
-    decoder.state = copy_state(state)
+    decoder = Decoder(_limits(layout), state=state.copy())
     packed = decoder.decode(data)
     changes = layout.unpack(packed, held)
     for name, value in changes.items():

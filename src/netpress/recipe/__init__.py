@@ -4,18 +4,18 @@ torch is needed, and imported with this package.
 """
 
 from netpress.recipe.batch_norm_fold import BatchNormFold
-from netpress.recipe.cluster.stage import Cluster
+from netpress.recipe.cluster import Cluster
 from netpress.recipe.inference_optimised_qp import InferenceOptimisedQp
 from netpress.recipe.local_scaling import LocalScaling
-from netpress.recipe.low_rank.stage import LowRank
-from netpress.recipe.performance_maps.stage import PerformanceMaps
-from netpress.recipe.prune.stage import Prune
+from netpress.recipe.low_rank import LowRank
+from netpress.recipe.performance_maps import PerformanceMaps
+from netpress.recipe.prune import Prune
 from netpress.recipe.quantize import Quantize
 from netpress.recipe.recipe import Recipe, RecipeResult, StageReport
 from netpress.recipe.retrain import Retrain
-from netpress.recipe.sparsify.stage import Sparsify
+from netpress.recipe.sparsify import Sparsify
 from netpress.recipe.stage import Stage, stage_from_dict
-from netpress.recipe.unify.stage import Unify
+from netpress.recipe.unify import Unify
 
 __all__ = [
     "BatchNormFold",

@@ -1,1 +1,5 @@
 """Unstructured pruning: single weights become zero."""
+
+from netpress.recipe.sparsify.stage import Sparsify
+
+__all__ = ["Sparsify"]
