@@ -11,7 +11,7 @@ import pytest
 
 import netpress
 
-MOVED = (".evaluate.comparison", ".evaluate.networks", ".evaluate.training")
+MOVED = (".evaluate.networks", ".evaluate.training")
 
 
 def modules() -> list[str]:

@@ -1,4 +1,4 @@
-"""Modules that have moved lead to where they are, or say so."""
+"""Modules that moved to netpress-zoo say so."""
 
 from __future__ import annotations
 
@@ -24,10 +24,3 @@ def test_the_command_without_the_zoo(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "netpress.evaluate.training", raising=False)
     with pytest.raises(SystemExit, match=r"netpress: error: the training of networks is .* pip install netpress-zoo"):
         runpy.run_module("netpress.evaluate.training", run_name="__main__")
-
-
-def test_the_comparison_leads_to_compare(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "netpress.evaluate.comparison", raising=False)
-    with pytest.warns(DeprecationWarning, match="has moved to netpress.compare"):
-        former = importlib.import_module("netpress.evaluate.comparison")
-    assert former.standard_error is importlib.import_module("netpress.compare").standard_error
