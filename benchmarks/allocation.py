@@ -18,15 +18,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import peer
-import quality
-import torch
-from torch import nn
 
 import netpress
+import runner
+from netpress.compare import has_batch_norms
+from netpress.evaluate.netpress_tools import vector_qp
+from netpress.evaluate.tools import stream_tool
+from pages.rate_distortion import allocation_table
+from places import RESULTS
+from quality import EFFORT, bench_of
 
 TASKS = ("cifar10-resnet20", "kws-ds-cnn", "charlm-lstm", "vit-cifar10")
 DIVERGENCES = (0.01, 0.02, 0.03, 0.05, 0.1)
+MIDDLE = 0.03
 AROUND = (-4, -2, -1, 0, 1, 2, 3)
 ROWS: dict[str, dict[str, Any]] = {
     "same step, lambda_scale 0.25": {"lambda_scale": 0.25},
@@ -43,57 +47,38 @@ def fitted(points: Sequence[tuple[int, float]]) -> Callable[[float], float]:
     return lambda divergence: math.exp(np.polyval(line, math.log(divergence)))
 
 
-def encode(module: nn.Module, qp: int, options: dict[str, Any]) -> bytes:
-    """Return the stream of a network."""
-    has_norms = any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in module.modules())
-    vectors = max(qp - quality.NONWEIGHT_OFFSET, -75)
-    return netpress.encode(
-        module, qp=qp, effort=8, codebook_mode=0, nonweight_qp=vectors, fold_batch_norm=has_norms, **options
-    )
-
-
-def measure(name: str, data: Path, known: dict[str, Any]) -> dict[str, Any]:
-    """Return the differences of all rows of one task."""
-    judge = quality.Judge(name, data, quality.TASKS[name])
-    scout = quality.Judge(name, data, 4 if name == "charlm-lstm" else quality.SCOUT_SAMPLES)
-    others = [
-        fitted([(p["bytes"], p["divergence"]) for p in row["points"]])
-        for row in known["rows"]
-        if row["codec"] == "NNCodec"
-    ]
+def measure(name: str, known: runner.Found, data: Path) -> runner.Found:
+    """Return the differences of all rows of one task from NNCodec's rows in ``known``."""
+    bench = bench_of(name, data)
+    has_norms = has_batch_norms(bench.module)
+    rivals = [row for row in known["rows"] if row["codec"] == "NNCodec"]
+    others = [fitted([(p["bytes"], p["divergence"]) for p in row["points"]]) for row in rivals]
     rows = []
     for label, options in ROWS.items():
 
-        def divergence(qp: int, options: dict[str, Any] = options) -> float:
-            return scout.divergence(quality.decoded(encode(scout.module, qp, options))).value
+        def encode(qp: int, options: dict[str, Any] = options) -> bytes:
+            rest = {"nonweight_qp": vector_qp(qp), "fold_batch_norm": has_norms, "codebook_mode": 0}
+            return netpress.encode(bench.module, qp=qp, effort=EFFORT, **rest, **options)
 
-        middle = quality.find_qp(divergence, 0.03, -24)
-        points = []
-        for qp in (middle + distance for distance in AROUND):
-            stream = encode(judge.module, qp, options)
-            points.append((len(stream), judge.divergence(quality.decoded(stream)).value))
+        tool = stream_tool(label, encode)
+        middle = bench.at_divergence(tool, MIDDLE)
+        found = [bench.point(tool, middle + distance) for distance in AROUND]
+        points = [(p["bytes"], p["divergence"]) for p in found]
         own = fitted(points)
         changes = [math.log(own(d) / min(other(d) for other in others)) for d in DIVERGENCES]
         rows.append({"label": label, "points": points, "difference": math.expm1(sum(changes) / len(changes))})
-        print(f"{name}, {label}: {100 * rows[-1]['difference']:+.1f} %", flush=True)
+        bench.say(f"{label}: {100 * rows[-1]['difference']:+.1f} %")
     return {"rows": rows}
 
 
 def main() -> None:
     """Measure the tasks that are asked for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=peer.SHARED / "corpus", help="folder laid out like the corpus")
-    parser.add_argument("--task", action="append", choices=TASKS, help="only this task; can be repeated")
-    parser.add_argument("--quality", type=Path, default=Path("docs/results/quality.json"), help="of NNCodec's rows")
-    parser.add_argument("--json", type=Path, help="write the figures here")
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    known = json.loads(arguments.quality.read_text())["tasks"]
-    tasks = {}
-    for name in arguments.task or TASKS:
-        tasks[name] = measure(name, arguments.data, known[name])
-        if arguments.json:
-            arguments.json.write_text(json.dumps({"tasks": tasks}, indent=1) + "\n")
+    parser = runner.parser(__doc__, TASKS, None)
+    parser.add_argument("--quality", type=Path, default=RESULTS / "quality.json", help="of NNCodec's rows")
+    parser.set_defaults(threads=1)
+    arguments: argparse.Namespace = parser.parse_args()
+    known = json.loads(arguments.quality.read_text(encoding="utf-8"))["tasks"]
+    runner.run(arguments, TASKS, lambda name, _: measure(name, known[name], arguments.data), table=allocation_table)
 
 
 if __name__ == "__main__":

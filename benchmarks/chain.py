@@ -26,17 +26,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import peer
 import torch
 from safetensors.numpy import save_file
-from static_coder import coded_bytes
 
 import netpress
 from netpress import Task, evaluate
+from netpress.compare import has_batch_norms
 from netpress.recipe import BatchNormFold, Cluster, LowRank, Quantize, Retrain, Stage
 from netpress.recipe.candidate import Candidate
 from netpress.recipe.cluster.lloyd import Clusters
 from netpress.recipe.layers import coded_parameters
+from places import CORPUS
+from rivals import nncodec
+from static_coder import coded_bytes
 
 BITS = range(2, 9)
 RATES = (4.0, 16.0, 48.0, 128.0)
@@ -179,8 +181,7 @@ class Bench:
             rows.append(row)
             candidates.append(candidate)
         original = Candidate.start(self.network, self.task, {})
-        has_norms = any(isinstance(m, torch.nn.modules.batchnorm._BatchNorm) for m in self.network.modules())
-        folding: list[Stage] = [BatchNormFold()] if has_norms else []
+        folding: list[Stage] = [BatchNormFold()] if has_batch_norms(self.network) else []
         bits = (3, 5) if self.quick else BITS
         qps = self.plan.qps[1:3] if self.quick else self.plan.qps
         rates = (8.0,) if self.quick else RATES
@@ -288,7 +289,7 @@ def plot(result: dict[str, Any], path: Path) -> None:
 def main() -> None:
     """Run the plans that are asked for; models already in the output are replaced."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=peer.SHARED / "corpus", help="folder laid out like the corpus")
+    parser.add_argument("--data", type=Path, default=CORPUS, help="folder laid out like the corpus")
     parser.add_argument("--model", action="append", choices=list(PLANS), help="only this model; can be repeated")
     parser.add_argument("--quick", action="store_true", help="one working point, one epoch, few samples")
     parser.add_argument("--no-low-rank", action="store_true", help="leave the decomposition out, which needs training")
@@ -318,7 +319,7 @@ def main() -> None:
 
 def _nncodec_codebooks(candidate: Candidate) -> int | None:
     """Bytes of NNCodec's codebook mode on the same values, at the finest step that its field can carry."""
-    if not peer.available():
+    if not nncodec.available():
         return None
     state = {name: value.detach().numpy() for name, value in coded_parameters(candidate.module).items()}
     with tempfile.TemporaryDirectory() as folder:
@@ -326,7 +327,7 @@ def _nncodec_codebooks(candidate: Candidate) -> int | None:
         save_file(
             {name.replace("_G", ".g").replace("_H", ".h"): np.ascontiguousarray(v) for name, v in state.items()}, source
         )
-        return int(peer.run("encode", source, target, "--codebook", "--urq", "--qp", "-38")["bytes"])
+        return int(nncodec.encode(source, target, codebook_mode=2, use_dq=False)["bytes"])
 
 
 if __name__ == "__main__":

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import static_coder
 
 import netpress
+import static_coder
 from netpress.quantize.levels import quantize
 from netpress.recipe.cluster.levels import to_quantized
 from netpress.recipe.cluster.lloyd import Clusters, cluster, fixed_length_bytes

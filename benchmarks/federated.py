@@ -30,14 +30,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-import federated_engines
 import numpy as np
-import peer
 import torch
-from federated_problems import NAMES, Run, Settings
 
+import federated_engines
 import netpress
+from federated_problems import NAMES, Run, Settings
 from netpress.federated import Client, Server
+from places import CORPUS
 
 ARMS = ("float32", "netpress")
 
@@ -101,7 +101,7 @@ def compressed(run: Run) -> dict[str, Any]:
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=peer.SHARED / "corpus", help="folder laid out like the corpus")
+    parser.add_argument("--data", type=Path, default=CORPUS, help="folder laid out like the corpus")
     parser.add_argument("--problem", action="append", choices=NAMES, help="can be repeated; all without it")
     parser.add_argument("--engine", choices=("loop", *federated_engines.ENGINES), default="loop")
     parser.add_argument("--quick", action="store_true", help="digits only")

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from netpress import evaluate
 from netpress.evaluate.augmentation import shift_and_flip
 from netpress.evaluate.data import DataFolder
-from netpress.evaluate.networks.cifar10 import FILES, cifar10_sets
 from netpress.federated import FederatedConfig
+from netpress_zoo.cifar10 import FILES, cifar10_sets
 
 NAMES = ("cifar10", "recsys", "digits")
 Model = dict[str, np.ndarray[Any, Any]]

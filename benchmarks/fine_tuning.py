@@ -18,20 +18,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
-import subprocess
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import peer
 import torch
 
 import netpress
 from netpress import evaluate
+from places import CORPUS
+from rivals import nncodec
 
 Model = dict[str, np.ndarray[Any, Any]]
 ALLOWED_LOSS = 0.5
@@ -91,25 +90,13 @@ def ours(models: list[Model], qp: int, calibrations: list[netpress.Calibration] 
     return sizes, held
 
 
-def nncodec(models: list[Model], qps: list[int]) -> dict[str, tuple[list[int], Model]]:
+def theirs(models: list[Model], qps: list[int]) -> dict[str, tuple[list[int], Model]]:
     """The same with NNCodec, by name of the setting."""
     settings = {}
     for qp in qps:
         settings[f"nncodec qp {qp}"] = {"qp": qp}
         settings[f"nncodec coarse qp {qp}"] = {**coarse(models[0], qp), "row_skipping": True}
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        for i, model in enumerate(models):
-            np.savez(folder / f"model-{i}.npz", **model)
-        options = {"folder": name, "models": len(models), "settings": settings}
-        (folder / "options.json").write_text(json.dumps(options))
-        script = Path(__file__).with_name("nncodec_updates.py")
-        command = [os.environ["NETPRESS_PEER"], str(script), str(folder / "options.json")]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            raise RuntimeError(f"NNCodec failed: {done.stderr.strip().splitlines()[-1:]}")
-        rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-        return {row["name"]: (row["bytes"], dict(np.load(folder / f"{row['name']}.npz"))) for row in rows}
+    return nncodec.updates(models, settings)
 
 
 def smallest(rows: list[dict[str, Any]], way: str, least: float) -> dict[str, Any] | None:
@@ -121,7 +108,7 @@ def smallest(rows: list[dict[str, Any]], way: str, least: float) -> dict[str, An
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=peer.SHARED / "corpus", help="folder laid out like the corpus")
+    parser.add_argument("--data", type=Path, default=CORPUS, help="folder laid out like the corpus")
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--rate", type=float, default=0.002)
     parser.add_argument("--qps", type=int, nargs="*", default=[-22, -21, -20, -19, -18, -17, -16])
@@ -155,8 +142,8 @@ def main() -> None:
     for qp in arguments.qps:
         note("netpress", qp, ours(models, qp, None))
         note("netpress calibrated", qp, ours(models, qp, calibrations))
-    if peer.available():
-        for name, found in nncodec(models, arguments.qps).items():
+    if nncodec.available():
+        for name, found in theirs(models, arguments.qps).items():
             way, qp = name.split(" qp ")
             note(way, int(qp), found)
     best = {way: smallest(rows, way, after - ALLOWED_LOSS) for way in sorted({row["way"] for row in rows})}

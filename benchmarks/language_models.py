@@ -10,13 +10,12 @@ divergence is that of the evaluation samples: Kullback-Leibler in nats per chara
 sentence vectors over their squares. Memory is the peak resident memory of a process of its own that quantises a Llama
 with random weights from a file and writes the stream, less what it had before.
 
-Without an environment with NNCodec (see peer.py) its rows are left out.
+Without an environment with NNCodec (see rivals/nncodec.py) its rows are left out.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import math
 import os
@@ -31,19 +30,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import peer
-import quality
 import torch
-from result_tables import language_models_table
 from torch import nn
 
 import netpress
 from netpress import Task, evaluate
+from netpress.evaluate.netpress_tools import vector_qp
+from netpress.evaluate.tools import Tool, stream_tool
+from pages.language_models import language_models_table
+from places import CORPUS
+from rivals import nncodec
+from runner import Bench
 
 MODELS = ("tiny-llama", "sentence-minilm")
 SPAN = (0.01, 0.08)
 PAIRS = 64
 CALIBRATION_BATCHES = 6
+EFFORT = 7
 CHARACTERS, CONTEXT, STEPS = 65, 96, 400
 MEMORY = {"hidden_size": 512, "intermediate_size": 1376, "num_hidden_layers": 16, "num_attention_heads": 8}
 
@@ -131,46 +134,18 @@ def bits_per_character(module: nn.Module, batches: list[dict[str, torch.Tensor]]
     return np.concatenate(rows)
 
 
-class Judge(quality.Judge):
-    """The evaluation samples of a task that is at hand, and the float network's outputs on them."""
-
-    def __init__(self, task: Task) -> None:
-        def output(module: nn.Module, batch: Any) -> torch.Tensor:
-            # Recorded outputs come whatever the batch.
-            return module(None) if isinstance(module, quality.Recorded) else task.output(module, batch)
-
-        self.task = dataclasses.replace(task, forward=output)
-        self.module = task.model()  # type: ignore[misc]
-        with torch.inference_mode():
-            self.outputs = [task.output(self.module, batch) for batch in task.batches("evaluation")]
-
-    def measure(self, state: quality.State) -> tuple[netpress.Scores, float]:
-        """Return the divergence of each sample and the task's metric."""
-        return self.divergence(state), self.task.scores(self.network(state)).value
-
-    def network(self, state: quality.State) -> nn.Module:
-        """Return the network with the weights of a state."""
-        module = self.task.model()  # type: ignore[misc]
-        values = {name: torch.from_numpy(np.array(value)) for name, value in state.items()}
-        module.load_state_dict(values)
-        return module
-
-
-def netpress_rows(judge: Judge) -> list[quality.Row]:
+def netpress_tools(task: Task, module: nn.Module) -> list[Tool]:
     """Return netpress's rows."""
-    module, task = judge.module, judge.task
     batches = list(task.batches("calibration"))[:CALIBRATION_BATCHES]
     calibration = netpress.calibrate(module, batches, forward=task.forward, outputs=task.outputs)
 
     def free(qp: int) -> bytes:
-        return netpress.encode(module, qp=qp, effort=7, allocation="size")
+        return netpress.encode(module, qp=qp, effort=EFFORT, allocation="size")
 
     def encoded(quantize: Callable[[int], Any]) -> Callable[[int], bytes]:
-        def encode(qp: int) -> bytes:
-            vectors = max(qp - quality.NONWEIGHT_OFFSET, -75)
-            return netpress.encode(module, quantized=quantize(qp), qp=qp, nonweight_qp=vectors, effort=7)
-
-        return encode
+        return lambda qp: netpress.encode(
+            module, quantized=quantize(qp), qp=qp, nonweight_qp=vector_qp(qp), effort=EFFORT
+        )
 
     def whole(qp: int) -> Any:
         return netpress.quantize_model(module, calibration, qp=qp)
@@ -180,54 +155,21 @@ def netpress_rows(judge: Judge) -> list[quality.Row]:
             module, batches, qp=qp, forward=task.forward, outputs=task.outputs, sensitivity_batches=None
         )
 
-    encoders = {
-        "without data, steps by size": free,
-        "calibrated as a whole": encoded(whole),
-        "calibrated block by block": encoded(by_block),
-    }
     return [
-        quality.Row("netpress", label, encode, quality.decoded, lambda qp, encode=encode: quality.decoded(encode(qp)))
-        for label, encode in encoders.items()
+        stream_tool("without data, steps by size", free),
+        stream_tool("calibrated as a whole", encoded(whole)),
+        stream_tool("calibrated block by block", encoded(by_block)),
     ]
 
 
 def measure(task: Task, count: int) -> dict[str, Any]:
     """Return all rows of a model."""
-    start = time.perf_counter()
-    judge = Judge(task)
-    rows = quality.NNCodecRows(judge.module).rows() if peer.available() else []
-    # Vectors at qp -75 need more bytes for nearly the same floats.
-    rows = [row for row in rows if not row.is_minor] + netpress_rows(judge)
-    found = []
-    for row in rows:
-        points = []
-        for qp in chosen_qps(row, judge, count):
-            before = time.perf_counter()
-            data = row.encode(qp)
-            seconds = time.perf_counter() - before
-            scores, metric = judge.measure(row.decode(data))
-            points.append(
-                {"qp": qp, "bytes": len(data), "divergence": scores.value, "metric": metric, "seconds": seconds}
-            )
-        found.append({"codec": row.codec, "label": row.label, "points": points})
-        text = "  ".join(f"{p['qp']}: {p['bytes']} {p['divergence']:.4f} {p['metric']:.4f}" for p in points)
-        print(f"[{task.name} {time.perf_counter() - start:5.0f} s] {row.codec}, {row.label} | {text}", flush=True)
-    return {
-        "metric": task.metric,
-        "unit": task.unit,
-        "baseline": task.scores(judge.module).value,
-        "float_bytes": 4 * sum(p.numel() for p in judge.module.parameters()),
-        "outputs": task.outputs,
-        "rows": found,
-    }
-
-
-def chosen_qps(row: quality.Row, judge: Judge, count: int) -> list[int]:
-    """Return qps whose divergences are about evenly spread over the span."""
-    low, high = SPAN
-    coarse = quality.find_qp(lambda qp: judge.divergence(row.scout(qp)).value, high, -24)
-    fine = coarse - max(round(2 * math.log2(high / low)), count - 1)
-    return sorted({round(qp) for qp in np.linspace(fine, coarse, count)})
+    bench = Bench(task, SPAN)
+    with nncodec.tools(bench.module) as rivals:
+        tools = [("NNCodec", tool) for tool in rivals if tool.name not in nncodec.MINOR]
+        tools += [("netpress", tool) for tool in netpress_tools(task, bench.module)]
+        rows = [bench.curve(codec, tool, count) for codec, tool in tools]
+    return {**bench.about(), "outputs": task.outputs, "rows": rows}
 
 
 def memory(data: Path, kind: str, path: Path) -> dict[str, float]:
@@ -287,7 +229,7 @@ def measure_memory() -> dict[str, Any]:
 def main() -> None:
     """Measure the models that are asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=peer.SHARED / "corpus", help="folder laid out like the corpus")
+    parser.add_argument("--data", type=Path, default=CORPUS, help="folder laid out like the corpus")
     parser.add_argument("--only", action="append", choices=(*MODELS, "memory"), help="only this; can be repeated")
     parser.add_argument("--network", type=Path, help="keep the trained decoder in this file, and take it from there")
     parser.add_argument("--quick", action="store_true", help="few samples, qps and steps of training")

@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from shapes import RESNET50_SHAPES
 
 import netpress
+from shapes import RESNET50_SHAPES
 
 
 def resident_bytes() -> int:

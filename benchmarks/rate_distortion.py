@@ -19,12 +19,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from result_tables import rate_distortion_table
 
 from netpress.bitstream.payload import CodedLevels, encode_payload
 from netpress.native import Search, TensorCoding, dequantize_uniform
 from netpress.quantize.levels import quantize
 from netpress.quantize.step_size import step_size
+from pages.rate_distortion import rate_distortion_table
 
 RATES = (3.0, 2.0, 1.0)
 # qps of density 3: eight steps per octave. Weights have a standard deviation of 2**3.

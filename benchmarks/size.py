@@ -1,12 +1,10 @@
 """Sizes at equal settings: netpress's default against NNCodec, on every model of a corpus.
 
     python benchmarks/size.py --json sizes.json
-    python benchmarks/size.py --table sizes.json     # the Markdown table of an earlier run
-    python benchmarks/size.py --json sizes.json --lossless-only   # only these columns anew, into an earlier run
 
 For each model and qp: the bytes of both at the same qp, whether NNCodec decodes netpress's stream to the same floats,
-and the mean squared error of the weights (netpress's quantiser trades a little error for rate). Needs NETPRESS_PEER and
-NETPRESS_SHARED (see peer.py).
+and the mean squared error of the weights (netpress's quantiser trades a little error for rate). Needs NETPRESS_PEER
+(see rivals/nncodec.py); the corpus is where NETPRESS_SHARED says.
 
 Once for each model, what is possible without loss: zstd at level 19 (package ``zstandard``) on the file as it is, and
 on its values split into planes of first, second ... bytes, tensor by tensor.
@@ -24,10 +22,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from peer import SHARED, available, run
 from safetensors.numpy import load_file
 
 import netpress
+from pages.size import ZSTD_LEVEL, lossless_table, table
+from places import CORPUS
+from rivals import nncodec
 
 
 def weight_error(original: dict[str, Any], decoded: dict[str, Any]) -> float:
@@ -40,19 +40,10 @@ def weight_error(original: dict[str, Any], decoded: dict[str, Any]) -> float:
     return float(10 * np.log10(error / signal)) if error else float("-inf")
 
 
-def same_floats(peer_file: Path, ours: dict[str, Any]) -> bool:
-    """Whether NNCodec decoded the same values; it has no 64-bit integers and no scalars."""
-    theirs = load_file(peer_file)
-    return all(
-        theirs[name].tobytes() == (value.astype(np.int32) if value.dtype.kind in "iu" else value).tobytes()
-        for name, value in ours.items()
-    )
-
-
 def measure(model: Path, qp: int, effort: int, folder: Path) -> dict[str, Any]:
     """Code one model with both."""
     original = load_file(model)
-    stream, theirs, decoded = folder / "ours.nnc", folder / "theirs.nnc", folder / "decoded.safetensors"
+    stream, theirs = folder / "ours.nnc", folder / "theirs.nnc"
     netpress.save(model, stream, qp=qp, effort=effort, checksums=False)
     ours = netpress.load(stream)
     row = {
@@ -62,15 +53,11 @@ def measure(model: Path, qp: int, effort: int, folder: Path) -> dict[str, Any]:
         "netpress": stream.stat().st_size,
         "netpress_weight_error_db": weight_error(original, ours),
     }
-    run("encode", model, theirs, "--qp", str(qp))
+    nncodec.encode(model, theirs, qp=qp)
     row["nncodec"] = theirs.stat().st_size
     row["nncodec_weight_error_db"] = weight_error(original, netpress.load(theirs))
-    run("decode", stream, decoded)
-    row["nncodec_decodes_same_floats"] = same_floats(decoded, ours)
+    row["nncodec_decodes_same_floats"] = nncodec.decoded_alike(stream.read_bytes(), ours)
     return row
-
-
-ZSTD_LEVEL = 19
 
 
 def lossless(model: Path) -> dict[str, int]:
@@ -89,39 +76,6 @@ def lossless(model: Path) -> dict[str, int]:
         "zstd": len(compressor.compress(raw)),
         "byte_planes_zstd": len(compressor.compress(b"".join(planes))),
     }
-
-
-def lossless_table(report: dict[str, Any]) -> str:
-    """A Markdown table of the sizes without loss, beside the finest qp that was measured."""
-    finest = min(row["qp"] for row in report["rows"])
-    lines = [
-        f"| model | file | zstd -{ZSTD_LEVEL} | byte planes, zstd -{ZSTD_LEVEL} | netpress, qp {finest} |",
-        "|---|---:|---:|---:|---:|",
-    ]
-    ours = {row["model"]: row["netpress"] for row in report["rows"] if row["qp"] == finest}
-    for model, sizes in report["lossless"].items():
-        cells = [f"{sizes['file']:,}"]
-        cells += [f"{n:,} ({100 * n / sizes['file']:.1f} %)" for n in (sizes["zstd"], sizes["byte_planes_zstd"])]
-        cells.append(f"{ours[model]:,} ({100 * ours[model] / sizes['file']:.1f} %)" if model in ours else "")
-        lines.append(f"| {model} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
-def table(rows: list[dict[str, Any]]) -> str:
-    """A Markdown table of the measured rows."""
-    lines = [
-        "| model | float32 bytes | qp | NNCodec | netpress | difference | weight error NNCodec / netpress "
-        "| NNCodec reads it |",
-        "|---|---:|---:|---:|---:|---:|---:|---|",
-    ]
-    for r in rows:
-        lines.append(
-            f"| {r['model']} | {r['float_bytes']:,} | {r['qp']} | {r['nncodec']:,} | {r['netpress']:,} "
-            f"| {100 * (r['netpress'] / r['nncodec'] - 1):+.2f} % "
-            f"| {r['nncodec_weight_error_db']:.2f} / {r['netpress_weight_error_db']:.2f} dB "
-            f"| {'yes' if r['nncodec_decodes_same_floats'] else 'NO'} |"
-        )
-    return "\n".join(lines)
 
 
 def write(arguments: argparse.Namespace, rows: list[dict[str, Any]], without_loss: dict[str, dict[str, int]]) -> None:
@@ -147,36 +101,25 @@ def main() -> None:
     parser.add_argument("--effort", type=int, default=5)
     parser.add_argument("--models", nargs="*", help="stems of the models to run (default: all of the corpus)")
     parser.add_argument("--json", type=Path, help="write the figures here")
-    parser.add_argument("--table", type=Path, help="only print the table of this JSON file")
-    parser.add_argument("--lossless-only", action="store_true", help="measure zstd only, into the file of --json")
     arguments = parser.parse_args()
-    if arguments.table:
-        report = json.loads(arguments.table.read_text())
-        print(table(report["rows"]), lossless_table(report), sep="\n\n")
-        return
-    if not available():
-        sys.exit("set NETPRESS_PEER and NETPRESS_SHARED: this benchmark compares with NNCodec")
-    models = sorted((SHARED / "corpus").rglob("*.safetensors"), key=lambda path: path.stem)
-    models = [m for m in models if not arguments.models or m.stem in arguments.models]
-    if arguments.lossless_only:
-        report = json.loads(arguments.json.read_text())
-        report["lossless"] = {model.stem: lossless(model) for model in models}
-        arguments.json.write_text(json.dumps(report, indent=1) + "\n")
-        print(lossless_table(report))
-        return
+    if not nncodec.available():
+        sys.exit("set NETPRESS_PEER: this benchmark compares with NNCodec")
+    models = sorted(CORPUS.rglob("*.safetensors"), key=lambda path: path.stem)
     rows = []
     without_loss = {}
     with tempfile.TemporaryDirectory() as folder:
         for model in models:
+            if arguments.models and model.stem not in arguments.models:
+                continue
             without_loss[model.stem] = lossless(model)
             for qp in arguments.qp:
                 rows.append(measure(model, qp, arguments.effort, Path(folder)))
-                print(table(rows[-1:]).splitlines()[-1], flush=True)
+                print(table(rows[-1:])[-1], flush=True)
                 write(arguments, rows, without_loss)
-    print()
-    print(table(rows), lossless_table({"rows": rows, "lossless": without_loss}), sep="\n\n")
+    print("", *lossless_table({"rows": rows, "lossless": without_loss}), sep="\n")
     larger = [r for r in rows if r["netpress"] > r["nncodec"]]
-    print(f"\nlarger than NNCodec: {len(larger)} of {len(rows)}")
+    other = [r for r in rows if not r["nncodec_decodes_same_floats"]]
+    print(f"\nof {len(rows)}: larger than NNCodec {len(larger)}, decoded by it to other floats {len(other)}")
 
 
 if __name__ == "__main__":

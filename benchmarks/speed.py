@@ -5,8 +5,8 @@
 Models of synthetic Laplace weights in the shapes of ResNet-50 and ResNet-56, dependent quantisation, one qp for
 everything; and one matrix with a rate term in the trellis search (lambda 1), where only "reference" does what NNCodec
 does. "reference" makes NNCodec's decisions byte for byte, "default" our own. Values per second are medians over
-all values of the model; the runs of all contestants alternate. NNCodec takes part when NETPRESS_PEER and
-NETPRESS_SHARED are set (see peer.py); it uses one thread. The table is made from the JSON alone:
+all values of the model; the runs of all contestants alternate. NNCodec takes part when NETPRESS_PEER
+is set (see rivals/nncodec.py); it uses one thread. The table is made from the JSON alone:
 
     python benchmarks/speed.py --table speed.json
 
@@ -20,7 +20,6 @@ import argparse
 import json
 import os
 import platform
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -30,11 +29,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import peer
 from safetensors.numpy import save_file
-from shapes import RESNET50_SHAPES, RESNET56_SHAPES
 
 import netpress
+from pages.speed import table
+from rivals import nncodec
+from shapes import RESNET50_SHAPES, RESNET56_SHAPES
 
 MODELS = {
     "resnet50": RESNET50_SHAPES,
@@ -121,42 +121,14 @@ def measure(name: str, qp: int, runs: int, threads: list[int], folder: Path) -> 
                 encoding, data = timed(lambda config=config: netpress.encode(model, config))
                 decoding, _ = timed(lambda data=data: netpress.decode(data))
                 record(coder, workers, len(data), encode=encoding, decode=decoding)
-        if peer.available():
-            options = ["--qp", str(qp), "--nonweight-qp", str(settings["reference"].nonweight_qp)]
-            options += ["--lambda", str(rate_weight)] if rate_weight else []
-            encoding = peer.run("encode", source, stream, *options)["seconds"]
-            decoding = peer.run("decode", stream, decoded)["seconds"]
+        if nncodec.available():
+            options = {"qp": qp, "nonweight_qp": settings["reference"].nonweight_qp, "lambda_scale": rate_weight}
+            encoding = nncodec.encode(source, stream, **options)["seconds"]
+            decoding = nncodec.decode(stream, decoded)["seconds"]
             record("NNCodec", 1, stream.stat().st_size, encode=encoding, decode=decoding)
             if stream.read_bytes() != reference:
                 raise RuntimeError(f"{name}: the reference preset does not write NNCodec's bytes")
     return list(rows.values())
-
-
-def table(report: dict[str, Any]) -> str:
-    """Markdown table of a report."""
-    rows = report["rows"]
-    lines = [
-        "| model | coder | threads | bytes | encode, M values/s | x NNCodec | decode, M values/s | x NNCodec "
-        "| commit, load before |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    for row in rows:
-        rival = next((r for r in rows if r["coder"] == "NNCodec" and r["model"] == row["model"]), None)
-        cells = [row["model"], row["coder"], str(row["threads"]), f"{row['bytes']:,}"]
-        for verb in ("encode_seconds", "decode_seconds"):
-            seconds = statistics.median(row[verb])
-            cells.append(f"{row['values'] / seconds / 1e6:.2f}")
-            cells.append(f"{statistics.median(rival[verb]) / seconds:.2f}" if rival else "")
-        cells.append(f"{row['commit']}, {row.get('load', '?')}" if "commit" in row else report["machine"]["commit"])
-        lines.append("| " + " | ".join(cells) + " |")
-    made_with = report["machine"]
-    lines += [
-        "",
-        f"{made_with['processor']}, {made_with['cores']} cores; {made_with['compiler']}; "
-        f"netpress {made_with['netpress']}; qp {report['qp']}, "
-        f"medians of {report['runs']} runs.",
-    ]
-    return "\n".join(lines)
 
 
 def main() -> None:
@@ -173,8 +145,8 @@ def main() -> None:
     if options.table:
         print(table(json.loads(options.table.read_text())))
         return
-    if not peer.available():
-        print("NNCodec is left out: NETPRESS_PEER or NETPRESS_SHARED is not set", file=sys.stderr)
+    if not nncodec.available():
+        print("NNCodec is left out: NETPRESS_PEER is not set", file=sys.stderr)
     report: dict[str, Any] = {"machine": machine(), "qp": options.qp, "runs": options.runs, "rows": []}
     if options.merge:
         before = json.loads(options.json.read_text())

@@ -3,7 +3,7 @@
     python benchmarks/stages.py
 
 One matrix of Laplace weights, dependent quantisation. CPU time of the calling thread, the smallest of several runs, so
-that other programs on the machine disturb little. With NETPRESS_PEER and NETPRESS_SHARED (see peer.py) NNCodec encodes
+that other programs on the machine disturb little. With NETPRESS_PEER (see rivals/nncodec.py) NNCodec encodes
 the same matrix with and without rate term, in wall-clock time.
 """
 
@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import peer
 from safetensors.numpy import save_file
 
 import netpress
 from netpress import native
+from rivals import nncodec
 
 _NEXT_STATE = ((0, 2), (7, 5), (1, 3), (6, 4), (2, 0), (5, 7), (3, 1), (4, 6))
 _UNARY_LENGTH = 11
@@ -101,7 +101,7 @@ def main() -> None:
     bins = coded_bins(levels)
     print(f"\n{bins / weights.size:.2f} context-coded bins per weight, {8 * len(payload) / weights.size:.2f} bits;")
     print(f"decoding: {1e9 * seconds / bins:.1f} ns per bin, {bins / seconds / 1e6:.0f} million bins per second")
-    if peer.available():
+    if nncodec.available():
         compare(weights.reshape(edge, edge), qp, runs)
 
 
@@ -114,7 +114,7 @@ def compare(weights: Any, qp: int, runs: int) -> None:
             config = netpress.EncodeConfig.reference(qp=qp, lambda_scale=float(scale))
             theirs, ours = [], []
             for _ in range(runs):
-                theirs.append(peer.run("encode", source, stream, "--qp", str(qp), "--lambda", str(scale))["seconds"])
+                theirs.append(nncodec.encode(source, stream, qp=qp, lambda_scale=scale)["seconds"])
                 start = time.perf_counter()
                 data = netpress.encode({"w": weights}, config)
                 ours.append(time.perf_counter() - start)

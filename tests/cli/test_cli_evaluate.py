@@ -80,6 +80,7 @@ def test_a_peer_that_crashes(run: Run, tmp_path: Path) -> None:
 
 def test_missing_data(run: Run, tmp_path: Path) -> None:
     """Says which folder it looked in and what it wants; other tasks are measured."""
+    pytest.importorskip("netpress_zoo")
     store = ("--store", tmp_path / "r.db", "--tools", "int8", "--data", tmp_path)
     result = run("evaluate", "inr-siren-kodim23", "--quick", *store)
     assert result.exit_code == 1

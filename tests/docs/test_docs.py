@@ -58,9 +58,11 @@ def test_commands(page: str, folder: Path) -> None:
         assert result.returncode == 0, (line, result.stderr)
 
 
-@pytest.mark.parametrize("script", ["make_reference.py", "make_results.py"])
+@pytest.mark.parametrize("script", ["tools/make_reference.py", "benchmarks/write_pages.py"])
 def test_generated_pages_are_fresh(script: str) -> None:
-    command = [sys.executable, str(ROOT / "tools" / script), "--check"]
+    if script == "benchmarks/write_pages.py":
+        pytest.importorskip("netpress_zoo")  # gives the order of the tasks
+    command = [sys.executable, str(ROOT / script), "--check"]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
 

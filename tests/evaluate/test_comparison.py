@@ -12,7 +12,7 @@ import netpress
 from netpress import InvalidConfig, Scores, Task
 from netpress.evaluate import confidence_interval, divergence, resample, standard_error, transparent_point
 from netpress.evaluate.curves import bytes_at, compare
-from netpress.evaluate.transparency import coarsest_that_passes
+from netpress.evaluate.transparency import coarsest_that_passes, transparent_bytes, transparent_count
 
 torch = pytest.importorskip("torch")
 
@@ -173,3 +173,12 @@ def test_bytes_at_equal_divergence() -> None:
     assert (found.ratio, found.lowest, found.highest) == pytest.approx((0.5, 0.02, 0.04))
     assert compare([halving], []) is None
     assert compare([halving], [[(0.05, 10), (0.06, 9)]]) is None
+
+
+def test_transparent_points_end_at_the_first_loss_that_is_too_large() -> None:
+    assert transparent_count([True, True, False, True]) == 2
+    assert transparent_count([]) == 0
+    points = [(500, 0.0), (4000, 0.0), (1000, 1.0)]  # that 500 bytes lose nothing is chance
+    assert transparent_bytes(points, 0.5) == (pytest.approx(2000), False)
+    assert transparent_bytes(points[:2], 0.5) == (pytest.approx(500), True)
+    assert math.isnan(transparent_bytes([(900, 2.0)], 0.5)[0])

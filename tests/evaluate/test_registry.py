@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from corpus import CORPUS, needs_corpus
 
 import netpress.evaluate
 from netpress import InvalidConfig
+from netpress.evaluate import registry
 
 SOURCE = """
 from netpress import Task
@@ -38,9 +38,19 @@ def file(tmp_path: Path) -> str:
     return str(path)
 
 
-def test_names() -> None:
-    assert "cifar10-resnet20" in netpress.evaluate.tasks()
+def test_tasks_of_a_package(package: None) -> None:
+    """Any package can offer tasks, by the same entry points as netpress-zoo."""
+    assert {"stars", "galaxies"} <= set(netpress.evaluate.tasks())
     assert netpress.evaluate.tasks() == sorted(set(netpress.evaluate.tasks()))
+    assert netpress.evaluate.load("stars").name == "stars"
+    with pytest.raises(InvalidConfig, match=r"no task 'star'; tasks are .*stars.*, or my_file\.py:attribute"):
+        netpress.evaluate.load("star")
+
+
+def test_without_any_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "entry_points", lambda group: ())
+    with pytest.raises(InvalidConfig, match=r"no tasks are installed \(pip install netpress-zoo adds 36"):
+        netpress.evaluate.load("cifar10-resnet20")
 
 
 def test_file(file: str) -> None:
@@ -76,26 +86,6 @@ def test_missing_package(file: str) -> None:
         netpress.evaluate.load(f"{file}:needy")
 
 
-def test_unknown_task() -> None:
-    with pytest.raises(InvalidConfig, match=r"no task 'cifar'.*cifar10-resnet20"):
-        netpress.evaluate.load("cifar")
+def test_missing_file() -> None:
     with pytest.raises(InvalidConfig, match=r"no file absent\.py"):
         netpress.evaluate.load("absent.py:task")
-
-
-def test_missing_data(tmp_path: Path) -> None:
-    """The message names the folder that was searched, and everything that should be there."""
-    pytest.importorskip("PIL")
-    (tmp_path / "cifar10-resnet").mkdir()
-    (tmp_path / "cifar10-resnet" / "test_2000.npz").touch()
-    with pytest.raises(InvalidConfig) as caught:
-        netpress.evaluate.load("cifar10-resnet20", tmp_path)
-    message = str(caught.value)
-    assert f"no resnet20.safetensors, train_5000.npz in {tmp_path / 'cifar10-resnet'}" in message
-    assert "cifar10-resnet/test_2000.npz: test images, uint8 (n, 32, 32, 3)" in message
-
-
-@needs_corpus
-def test_unknown_option() -> None:
-    with pytest.raises(InvalidConfig, match="does not take size; its options are: data, limit"):
-        netpress.evaluate.load("cifar10-resnet20", CORPUS, size=3)

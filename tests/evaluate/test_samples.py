@@ -17,7 +17,6 @@ from safetensors.torch import save_file  # noqa: E402
 from netpress import InvalidModel  # noqa: E402
 from netpress.evaluate import augmentation, metrics  # noqa: E402
 from netpress.evaluate.data import build, layers_of  # noqa: E402
-from netpress.evaluate.networks.rounding import round_through  # noqa: E402
 from netpress.evaluate.samples import Batches, Epochs, Samples, choose, inference  # noqa: E402
 
 
@@ -123,15 +122,6 @@ def test_weights(tmp_path: Path) -> None:
 
 def test_length_of_batches() -> None:
     assert len(Batches(5, 2, lambda rows: rows)) == 3
-
-
-def test_rounding_lets_gradients_through() -> None:
-    values = torch.tensor([0.5, 1.5, -0.7], requires_grad=True)
-    rounded = round_through(values)
-    assert rounded.tolist() == [0, 2, -1]
-    (rounded * torch.tensor([1.0, 2.0, 3.0])).sum().backward()
-    assert values.grad is not None
-    assert values.grad.tolist() == [1, 2, 3]
 
 
 def test_luma() -> None:

@@ -4,14 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from netpress import InvalidConfig, Task, evaluate
+from netpress import InvalidConfig, Task
 from netpress.evaluate.use_cases import USE_CASES, counted_loss, tolerance, use_case_of
-
-
-def test_every_task_stands_for_one_row() -> None:
-    """A new task belongs into the table."""
-    ours = [name for name in evaluate.tasks() if not name.startswith("test-")]
-    assert sorted(name for case in USE_CASES for name in case.tasks) == sorted(ours)
 
 
 def test_rows() -> None:
@@ -29,7 +23,6 @@ def test_row_of_a_task() -> None:
         case = use_case_of(Task(name=name, description={"use case": words}))
         return None if case is None else case.name
 
-    assert row("pensieve", "anything") == "adaptive bitrate"
     assert row("mine", "detection") == "detection"
     assert row("mine", "detection of stars") is None
 
@@ -41,8 +34,6 @@ def test_row_of_a_task() -> None:
         ("a", "dB", {}, 0.1),
         ("a", "", {}, 0.2),
         ("a", "%", {"tolerance": "2.5"}, 2.5),
-        ("nerf-hotdog", "dB", {}, 0.1),
-        ("nerf-lego", "dB", {}, 2.3),
     ],
 )
 def test_tolerance(name: str, unit: str, words: dict[str, str], expected: float) -> None:

@@ -1,10 +1,9 @@
 """NNCodec as a black box: it reads our streams to the same floats, and we read its streams.
 
-NETPRESS_PEER names the Python of an environment with NNCodec, NETPRESS_SHARED the folder with tools/nncodec_peer.py.
+NETPRESS_PEER names the Python of an environment with NNCodec, NETPRESS_SHARED the folder with corpus/.
 """
 
 import os
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +13,15 @@ from safetensors.numpy import load_file, save_file
 
 import netpress
 
+pytest.importorskip("torch")
+
+from rivals import nncodec
+
 SHARED = Path(os.environ.get("NETPRESS_SHARED", Path(__file__).resolve().parents[3] / "shared"))
-TOOL = SHARED / "tools" / "nncodec_peer.py"
-PEER = os.environ.get("NETPRESS_PEER", "")
 
 pytestmark = [
     pytest.mark.interop,
-    pytest.mark.skipif(not PEER or not TOOL.exists(), reason="no NNCodec (set NETPRESS_PEER and NETPRESS_SHARED)"),
+    pytest.mark.skipif(not nncodec.available(), reason="no NNCodec (set NETPRESS_PEER)"),
 ]
 
 RNG = np.random.default_rng(11)
@@ -40,14 +41,9 @@ SMALL: dict[str, Any] = {
 }
 
 
-def peer(verb: str, source: Path, target: Path, *options: str) -> None:
-    done = subprocess.run([PEER, str(TOOL), verb, str(source), str(target), *options], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
-
-
 def decoded_by_peer(stream: bytes, folder: Path) -> dict[str, Any]:
     (folder / "ours.nnc").write_bytes(stream)
-    peer("decode", folder / "ours.nnc", folder / "decoded.safetensors")
+    nncodec.decode(folder / "ours.nnc", folder / "decoded.safetensors")
     return load_file(folder / "decoded.safetensors")
 
 
@@ -97,15 +93,15 @@ def test_nncodec_reads_corpus_models(model: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [(), ("--qp", "-20", "--urq"), ("--qp", "-12", "--codebook"), ("--opt-qp",)], ids=str
+    "options", [{}, {"qp": -20, "use_dq": False}, {"qp": -12, "codebook_mode": 2}, {"opt_qp": True}], ids=str
 )
-def test_we_read_nncodec(options: tuple[str, ...], tmp_path: Path) -> None:
+def test_we_read_nncodec(options: dict[str, Any], tmp_path: Path) -> None:
     model = {
         name: value for name, value in SMALL.items() if value.dtype == np.float32 and value.size and name != "head_G"
     }
     save_file(model, tmp_path / "model.safetensors")
-    peer("encode", tmp_path / "model.safetensors", tmp_path / "theirs.nnc", *options)
-    peer("decode", tmp_path / "theirs.nnc", tmp_path / "decoded.safetensors")
+    nncodec.encode(tmp_path / "model.safetensors", tmp_path / "theirs.nnc", **options)
+    nncodec.decode(tmp_path / "theirs.nnc", tmp_path / "decoded.safetensors")
     assert_same(netpress.load(tmp_path / "theirs.nnc"), load_file(tmp_path / "decoded.safetensors"))
 
 
@@ -114,7 +110,7 @@ def test_reference_preset_writes_their_bytes(tmp_path: Path) -> None:
         name: value for name, value in SMALL.items() if value.dtype == np.float32 and value.size and name != "head_G"
     }
     save_file(model, tmp_path / "model.safetensors")
-    peer("encode", tmp_path / "model.safetensors", tmp_path / "theirs.nnc", "--qp", "-24")
+    nncodec.encode(tmp_path / "model.safetensors", tmp_path / "theirs.nnc", qp=-24)
     ordered = load_file(tmp_path / "model.safetensors")
     assert netpress.encode(ordered, netpress.EncodeConfig.reference(qp=-24)) == (tmp_path / "theirs.nnc").read_bytes()
 
@@ -181,14 +177,28 @@ def test_nncodec_of_the_evaluation(options: dict[str, Any]) -> None:
     state = {name: SMALL[name] for name in names}
     ours = netpress.encode(state, netpress.EncodeConfig.reference(**options))
     rest = {"mean": np.zeros(24, np.float32)}
-    command = peer_command(PEER)
+    command = peer_command(None)
     assert command is not None
-    with Peer(command) as nncodec:
-        assert nncodec.version() == "2.1.3"
-        made = nncodec.make(state, rest, use_dq=True, **options)
+    with Peer(command) as peer:
+        assert peer.version() == "2.1.3"
+        made = peer.make(state, rest, use_dq=True, **options)
     assert made.size == len(ours)
     assert made.encode_seconds > 0
     expected = {**netpress.decode(ours), **rest}
     assert made.state.keys() == expected.keys()
     for name, value in expected.items():
         assert made.state[name].tobytes() == value.tobytes(), name
+
+
+def test_updates_of_nncodec() -> None:
+    """Differences add up at the receiver, and small ones cost little."""
+    first = {"w": RNG.normal(0, 0.1, (40, 30)).astype(np.float32), "b": RNG.normal(0, 0.1, 30).astype(np.float32)}
+    models = [first]
+    for _ in range(2):
+        models.append({name: value + np.float32(0.01) for name, value in models[-1].items()})
+    found = nncodec.updates(models, {"fine": {"qp": -40}, "coarse": {"qp": -12}})
+    assert list(found) == ["fine", "coarse"]
+    sizes, held = found["fine"]
+    assert len(sizes) == 2
+    assert held["w"] == pytest.approx(models[-1]["w"], abs=2e-3)
+    assert sum(sizes) > sum(found["coarse"][0])

@@ -7,10 +7,10 @@ import json
 from collections.abc import Callable
 
 import torch
-from federated_problems import Run, Settings
 from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
+from federated_problems import Run, Settings
 from netpress.federated.flower import make_client_mod
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from federated_problems import Run, Settings
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message
 from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import FedAvg
 
+from federated_problems import Run, Settings
 from netpress.federated.flower import Compressed
 
 app = ServerApp()

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from netpress.bitstream import DataUnit, EntryPoint, Member, PayloadType, Unit, payload_members
+from netpress.bitstream import DataUnit, EntryPoint, Member, PayloadType, Unit, codebook_of, payload_members
 from netpress.errors import InvalidBitstream, InvalidModel, Reason
 from netpress.native import (
     BatchDecoder,
@@ -34,7 +34,6 @@ __all__ = [
     "decode_payload",
     "encode_payload",
     "first_qp",
-    "member_codebook",
     "qp_field_bits",
 ]
 
@@ -171,7 +170,7 @@ class _UnitPayload:
         self.members: list[tuple[Member, Levels, TensorCoding]] = []
         for member in payload_members(header):
             rows, columns = matrix_shape(member.shape)
-            codebook = member_codebook(header, member)
+            codebook = _codebook_size(header, member)
             base = bases.get(member.name) if bases else None
             history = histories.get(member.name) if histories else None
             if base is None and history is None and codebook == (0, 0):
@@ -308,11 +307,7 @@ def _check_entry_points(unit: Unit, member: Member, points: Sequence[tuple[int, 
         )
 
 
-def member_codebook(header: DataUnit, member: Member) -> tuple[int, int]:
-    """Return size and zero offset of the codebook of a member of a data unit, (0, 0) if it has none."""
-    codebook = header.codebook
-    if member.role.value == "h" and header.is_block:
-        codebook = header.codebook_h
-    elif header.is_block and not member.role.is_weight:
-        codebook = None
+def _codebook_size(header: DataUnit, member: Member) -> tuple[int, int]:
+    """Size and zero offset of the codebook of a member of a data unit, (0, 0) if it has none."""
+    codebook = codebook_of(header, member.role)
     return (0, 0) if codebook is None else (len(codebook.values), codebook.zero_offset)

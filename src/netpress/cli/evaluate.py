@@ -74,7 +74,7 @@ def evaluate(
         typer.Option(
             metavar="PATTERNS",
             help="Only tools whose names match, such as 'netpress*,NNCodec*,ablation,coder'. "
-            "A comma with a space behind it belongs to a name.",
+            "A comma with a space after it belongs to a name.",
             show_default=False,
         ),
     ] = None,
@@ -162,12 +162,15 @@ def _jobs(
     try:
         from netpress.evaluate.nncodec import peer_command
         from netpress.evaluate.plans import starting_order
+        from netpress.evaluate.registry import installed_tasks
         from netpress.evaluate.registry import tasks as installed
         from netpress.evaluate.suite import Job
     except ImportError as error:
         raise netpress.InvalidConfig(f"evaluate needs netpress[evaluate]: {error}") from None
     if bool(names) == everything:
         raise typer.BadParameter("give the names of tasks, or --all")
+    if everything and not installed():
+        raise netpress.InvalidConfig(installed_tasks())
     chosen = starting_order(installed()) if everything else list(dict.fromkeys(names))
     command = peer_command(peer)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

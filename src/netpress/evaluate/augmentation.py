@@ -11,7 +11,7 @@ _SHIFT = 4
 
 
 def shift_and_flip(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Move each image by up to four pixels in each direction, with zeros behind it, and mirror half of them.
+    """Move each image by up to four pixels in each direction, with zeros where it was, and mirror half of them.
 
     Args:
         images: (n, channels, height, width).

@@ -26,13 +26,23 @@ _LEVEL = 0.95
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Judgement:
-    """What a judge finds; the fields are those of :class:`netpress.evaluate.results.Measurement`."""
+    """What a judge finds; see :class:`netpress.evaluate.results.Measurement`.
+
+    Attributes:
+        metric, metric_interval, loss, loss_interval: as there.
+        divergences: of the outputs, sample by sample; None if the task has no evaluation batches.
+    """
 
     metric: float
     metric_interval: Interval | None
     loss: float
     loss_interval: Interval | None
-    divergence: float | None
+    divergences: Scores | None
+
+    @property
+    def divergence(self) -> float | None:
+        """The divergence over all samples."""
+        return None if self.divergences is None else self.divergences.value
 
 
 class Judge:
@@ -100,12 +110,12 @@ class Judge:
     def _judge(self, state: State) -> Judgement:
         module = network_with(self.module, state)
         if self._inputs is None:
-            scores, found = self.task.scores(module), self._divergence(module)
+            scores, found = self.task.scores(module), self._divergences(module)
         else:
             with _Watch(module, self._outputs, self.task.outputs) as watch:
                 scores = self.task.scores(module)
             same = watch.is_complete and watch.inputs == self._inputs
-            found = watch.divergence() if same else self._divergence(module)
+            found = watch.divergences() if same else self._divergences(module)
         sign = 1 if self.task.direction == "max" else -1
         resampled = self._resample(scores)
         return Judgement(
@@ -113,22 +123,22 @@ class Judge:
             metric_interval=_interval(resampled),
             loss=sign * (self.float_metric - scores.value),
             loss_interval=_interval(sign * (self._resampled - resampled)),
-            divergence=found,
+            divergences=found,
         )
 
     def _resample(self, scores: Scores) -> npt.NDArray[np.float64]:
         """The metric of choices of the samples; NaN if there is only one sample to choose from."""
         return resample(scores, resamples=self.resamples) if self._can_resample else np.full(1, np.nan)
 
-    def _divergence(self, module: nn.Module) -> float | None:
-        """Divergence of the outputs on the evaluation batches; None if the task has none."""
+    def _divergences(self, module: nn.Module) -> Scores | None:
+        """Divergences of the outputs on the evaluation batches; None if the task has none."""
         rows = []
         if self._outputs:
             for batch, wanted in zip(self.task.batches("evaluation"), self._outputs, strict=True):
                 with inference(module):
                     found = self.task.output(module, batch).cpu()
                 rows.append(divergence_rows(self.task.outputs, wanted, found))
-        return divergence_scores(self.task.outputs, rows).value if rows else None
+        return divergence_scores(self.task.outputs, rows) if rows else None
 
 
 class _Watch:
@@ -162,9 +172,9 @@ class _Watch:
         self.inputs.append(digest.hexdigest())
         self.rows.append(divergence_rows(self._kind, wanted, output.detach().cpu()))
 
-    def divergence(self) -> float:
-        """Return the divergence of all outputs."""
-        return divergence_scores(self._kind, self.rows).value
+    def divergences(self) -> Scores:
+        """Return the divergences of all outputs."""
+        return divergence_scores(self._kind, self.rows)
 
 
 def _interval(values: npt.NDArray[np.float64]) -> Interval | None:

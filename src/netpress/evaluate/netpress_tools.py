@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,14 +12,20 @@ from torch import nn
 
 import netpress
 from netpress import Calibration, TensorInfo
-from netpress.evaluate.tools import Made, Tool
+from netpress.compare import has_batch_norms
+from netpress.evaluate.tools import Made, Tool, stream_tool
 
-__all__ = ["NetpressTools"]
+__all__ = ["FINEST_VECTOR_QP", "NetpressTools", "vector_qp"]
 
-_NONWEIGHT_OFFSET, _FINEST_NONWEIGHT = 14, -75
+_NONWEIGHT_OFFSET, FINEST_VECTOR_QP = 14, -75
 # Of what is no weight, and of weights without data.
 _STEPS = {"allocation": "size"}
-_OF_THE_QUANTISER = frozenset({"use_dq", "lambda_scale", "allocation", "row_damping"})
+_OF_THE_QUANTISER = frozenset({"use_dq", "lambda_scale", "allocation", "row_damping", "row_steps"})
+
+
+def vector_qp(qp: int) -> int:
+    """Return the quantisation parameter of vectors beside that of weights: 3.5 octaves finer."""
+    return max(qp - _NONWEIGHT_OFFSET, FINEST_VECTOR_QP)
 
 
 class NetpressTools:
@@ -42,7 +48,7 @@ class NetpressTools:
         about_calibration: Mapping[str, Any] | None = None,
     ) -> None:
         self.module, self.effort = module, effort
-        self.has_norms = any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in module.modules())
+        self.has_norms = has_batch_norms(module)
         self._calibrate, self._about = calibrate, dict(about_calibration or {})
 
     @functools.cached_property
@@ -52,9 +58,9 @@ class NetpressTools:
 
     def tools(self) -> list[Tool]:
         """Return netpress without data and, where there is a calibration, with it."""
-        found = [self._tool("netpress", -22, self._data_free)]
+        found = [self.variant("netpress", calibrated=False, group="sweep")]
         if self._calibrate is not None:
-            found.append(self._tool("netpress, calibrated", -20, self._calibrated))
+            found.append(self.variant("netpress, calibrated", calibrated=True, group="sweep"))
         return found
 
     def ablations(self) -> list[Tool]:
@@ -64,45 +70,49 @@ class NetpressTools:
             "no trellis": {"use_dq": False},
             "no rate term": {"lambda_scale": 0.0},
             "no parameter search": {"param_opt": False},
-            "fine vectors": {"nonweight_qp": _FINEST_NONWEIGHT},
+            "fine vectors": {"nonweight_qp": FINEST_VECTOR_QP},
         }
         if self.has_norms:
             parts["no batch-norm folding"] = {"fold_batch_norm": False}
         if self._calibrate is None:
             parts["the same step for all weights"] = {"allocation": "equal"}
-            return [self._tool(name, -22, self._data_free, "ablation", **off) for name, off in parts.items()]
+            return [self.variant(name, calibrated=False, **off) for name, off in parts.items()]
         parts["no steps by sensitivity"] = {"allocation": 0.0}
         parts["rows on their own"] = {"row_damping": None}
         parts["no corrections of vectors"] = {"corrections": False}
         parts["no error feedback"] = {"feedback": False}
-        return [self._tool(name, -20, self._calibrated, "ablation", **off) for name, off in parts.items()]
+        return [self.variant(name, calibrated=True, **off) for name, off in parts.items()]
 
-    def _tool(self, name: str, start: int, encode: Callable[..., bytes], group: str = "sweep", **off: Any) -> Tool:
-        def make(qp: int) -> Made:
-            if encode == self._calibrated:
-                _ = self._calibration  # made once, for all settings: not part of the time
-            begin = time.perf_counter()
-            stream = encode(qp, **off)
-            middle = time.perf_counter()
-            state = netpress.decode(stream, reconstruct=True)
-            seconds = time.perf_counter() - middle
-            return Made(
-                size=len(stream),
-                state=state,
-                encode_seconds=middle - begin,
-                decode_seconds=seconds,
-                stream=stream,
-            )
+    def variant(self, name: str, *, calibrated: bool, group: str = "ablation", **off: Any) -> Tool:
+        """Return netpress with some options changed.
 
-        about = self._about if encode == self._calibrated else _STEPS
+        Args:
+            name, group: as in :class:`Tool`.
+            calibrated: with the calibration, or without data.
+            off: options of the encoder and, if calibrated, of :func:`netpress.quantize_model`; ``feedback`` and
+                ``corrections`` may be False.
+        """
+
+        def encode(qp: int) -> bytes:
+            return self._calibrated(qp, **off) if calibrated else self._data_free(qp, **off)
+
+        about = self._about if calibrated else _STEPS
         options = {"effort": self.effort, **about, **off}
-        return Tool(name=name, make=make, start=start, options=options, group=group)
+        tool = stream_tool(name, encode, start=-20 if calibrated else -22, options=options, group=group)
+        return dataclasses.replace(tool, make=self._after_calibration(tool.make)) if calibrated else tool
+
+    def _after_calibration(self, make: Callable[[int], Made]) -> Callable[[int], Made]:
+        def made(qp: int) -> Made:
+            _ = self._calibration  # made once, for all settings: not part of the time
+            return make(qp)
+
+        return made
 
     def _options(self, qp: int, **off: Any) -> dict[str, Any]:
         """Settings of the encoder that all streams share."""
         shared = {"qp": qp, "effort": self.effort, **_STEPS, "fold_batch_norm": self.has_norms}
         if off.get("allocation") == "equal":  # the steps of vectors stay
-            shared["nonweight_qp"] = max(qp - _NONWEIGHT_OFFSET, _FINEST_NONWEIGHT)
+            shared["nonweight_qp"] = vector_qp(qp)
         return {**shared, **off}
 
     def _data_free(self, qp: int, **off: Any) -> bytes:

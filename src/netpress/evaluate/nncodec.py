@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import selectors
 import shlex
@@ -53,7 +54,7 @@ class Peer:
 
     Args:
         command: that of :func:`peer_command`.
-        timeout: seconds that a request may take.
+        timeout: seconds that a request may take; ``math.inf`` for as long as it likes.
         threads: that it may use.
     """
 
@@ -129,7 +130,7 @@ class Peer:
         assert process.stdout is not None
         with selectors.DefaultSelector() as selector:
             selector.register(process.stdout, selectors.EVENT_READ)
-            if not selector.select(self._timeout):
+            if not selector.select(None if self._timeout == math.inf else self._timeout):
                 self.close()
                 raise PeerFailed(f"the peer took longer than {self._timeout:g} seconds")
         return process.stdout.readline()
@@ -166,6 +167,7 @@ class Peer:
                 state={**restored, **rest},
                 encode_seconds=encoded["seconds"],
                 decode_seconds=decoded["seconds"],
+                stream=stream.read_bytes(),
             )
 
 

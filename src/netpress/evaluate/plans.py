@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
+from typing import Any
 
+from netpress.evaluate.task_sets import facts_of, known_facts
 from netpress.evaluate.tools import Tool
 
-__all__ = ["FULL", "QUICK", "SAMPLES", "Plan", "starting_order"]
+__all__ = ["FULL", "QUICK", "Plan", "starting_order"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,9 +63,9 @@ class Plan:
         return fewer
 
     def samples(self, task: str) -> int | None:
-        """Return how many samples of a task of netpress to evaluate, None for all."""
-        quick, full = SAMPLES.get(task, (None, None))
-        return quick if self.is_quick else full
+        """Return how many samples of a task to evaluate, None for all, as its package says."""
+        facts = facts_of(task)
+        return facts.quick_samples if self.is_quick else facts.samples
 
 
 _LARGE = 2_000_000
@@ -82,51 +84,15 @@ QUICK = Plan(
     is_quick=True,
 )
 
-SAMPLES: dict[str, tuple[int | None, int | None]] = {
-    "camvid-espnet": (3, 24),
-    "charlm-decoder": (64, None),
-    "cifar10-resnet20": (200, 1000),
-    "cifar10-resnet32": (150, 1000),
-    "cifar10-resnet56": (100, 1000),
-    "denoise-dncnn": (1, 6),
-    "denoise-nafnet": (2, 12),
-    "detection-fastestdet": (12, None),
-    "image-autoencoder": (4, None),
-    "image-autoencoder-rate": (4, None),
-    "image-autoencoder-small": (4, None),
-    "image-autoencoder-small-rate": (4, None),
-    "imagenet-darknet": (32, 300),
-    "imagenet-mobilenetv1": (12, 200),
-    "kws-ds-cnn": (100, 1000),
-    "nerf-hotdog": (10, 100),
-    "nerf-lego": (10, 100),
-    "pensieve": (40, None),
-    "pensieve-rounds": (40, None),
-    "perceptual-mobilenet": (24, 120),
-    "pointcloud-autoencoder": (64, None),
-    "recsys-gmf": (1000, None),
-    "recsys-mlp": (1000, None),
-    "sentence-minilm": (64, 300),
-    "superres-carn-m": (2, None),
-    "superres-imdn-x2": (2, None),
-    "superres-imdn-x4": (3, None),
-    "superres-vdsr": (1, None),
-    "swin-cifar10": (200, 1000),
-    "vgg-cifar10": (200, 1000),
-    "vit-cifar10": (100, 500),
-}
-"""Samples of a task in a quick run and in a full one; None for all. Tasks that are not here take all they have."""
 
-_LONG = (
-    "sentence-minilm",
-    "imagenet-mobilenetv1",
-    "denoise-dncnn",
-    "superres-vdsr",
-    "camvid-espnet",
-    "superres-carn-m",
-)
+def __getattr__(name: str) -> Any:
+    """For one release: ``SAMPLES``, samples of a task in a quick run and in a full one."""
+    if name == "SAMPLES":
+        return {task: (facts.quick_samples, facts.samples) for task, facts in known_facts().items()}
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def starting_order(names: list[str]) -> list[str]:
     """Return names of tasks with the longest ones first, so that none is left alone at the end."""
-    return sorted(names, key=lambda name: _LONG.index(name) if name in _LONG else len(_LONG))
+    known = known_facts()
+    return sorted(names, key=lambda name: -known[name].cost if name in known else 0.0)

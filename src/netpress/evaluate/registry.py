@@ -14,20 +14,28 @@ from typing import Any
 
 from netpress import InvalidConfig, Task
 
-__all__ = ["GROUP", "load", "tasks"]
+__all__ = ["GROUP", "installed_tasks", "load", "tasks"]
 
 GROUP = "netpress.tasks"
 """Group of the entry points. Each names a Task, or a function that returns one and may take ``data``."""
+
+_ZOO = "pip install netpress-zoo adds 36; from the sources, pip install ./zoo"
 
 
 def tasks() -> list[str]:
     """Return the names of the installed tasks, sorted.
 
     Example:
-        >>> "cifar10-resnet20" in tasks()
+        >>> tasks() == sorted(tasks())
         True
     """
     return sorted({entry.name for entry in entry_points(group=GROUP)})
+
+
+def installed_tasks() -> str:
+    """Return a line with the names of the installed tasks, or how to get some."""
+    names = ", ".join(tasks())
+    return f"tasks are {names}" if names else f"no tasks are installed ({_ZOO})"
 
 
 def load(name: str, data: str | os.PathLike[str] | None = None, **options: Any) -> Task:
@@ -38,8 +46,8 @@ def load(name: str, data: str | os.PathLike[str] | None = None, **options: Any) 
             that returns one. The file is executed.
         data: the folder with the weights and the data of all tasks, one folder for each family of tasks. A task that
             needs it and misses something says which files it wants.
-        options: further arguments of the function of the task. All tasks of netpress that have test samples take
-            ``limit``: how many of them to evaluate; a fixed random choice, so that a quick run is still fair.
+        options: further arguments of the function of the task. Tasks that have test samples should take ``limit``:
+            how many of them to evaluate; a fixed random choice, so that a quick run is still fair.
 
     Raises:
         InvalidConfig: there is no such task or option, or data or a library is missing.
@@ -49,7 +57,7 @@ def load(name: str, data: str | os.PathLike[str] | None = None, **options: Any) 
     try:
         return _load(name, data, options)
     except ModuleNotFoundError as error:
-        install = "pip install 'netpress[evaluate]' installs what netpress's own tasks need"
+        install = "pip install 'netpress[evaluate]' installs what the evaluation needs"
         raise InvalidConfig(f"task {name!r} needs the package {error.name!r}; {install}") from error
 
 
@@ -77,14 +85,13 @@ def _environment() -> str:
 
 
 def _target(name: str) -> tuple[Any, str]:
-    """The object behind a name, and words for where it comes from."""
+    """The object that a name stands for, and where it comes from."""
     path, separator, attribute = name.rpartition(":")
     if separator and path.endswith(".py"):
         return _attribute_of_file(Path(path), attribute), f"{attribute} in {path}"
     found: list[EntryPoint] = [entry for entry in entry_points(group=GROUP) if entry.name == name]
     if not found:
-        known = ", ".join(tasks()) or "none is installed"
-        raise InvalidConfig(f"there is no task {name!r}; tasks are {known}, or my_file.py:attribute")
+        raise InvalidConfig(f"there is no task {name!r}; {installed_tasks()}, or my_file.py:attribute")
     if len({entry.value for entry in found}) > 1:
         values = " and ".join(entry.value for entry in found)
         raise InvalidConfig(f"several packages have a task {name!r}: {values}")

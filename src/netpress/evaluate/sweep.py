@@ -8,12 +8,11 @@ import itertools
 import logging
 import math
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
 import netpress
-from netpress import Calibration, NetpressError, Task
+from netpress import Calibration, InvalidConfig, NetpressError, Task
 from netpress.evaluate import peers
 from netpress.evaluate.details import tensor_details
 from netpress.evaluate.environment import environment
@@ -22,6 +21,15 @@ from netpress.evaluate.netpress_tools import NetpressTools
 from netpress.evaluate.nncodec import Peer, PeerFailed, nncodec_tools
 from netpress.evaluate.plans import FULL, Plan
 from netpress.evaluate.results import Measurement, TaskResults, TaskSummary
+from netpress.evaluate.sampler import (
+    COARSEST_QP,
+    FINEST_QP,
+    LOGITS_SPAN,
+    CurveSampler,
+    Sample,
+    is_weight,
+    shift_of_size,
+)
 from netpress.evaluate.store import Store, content_key
 from netpress.evaluate.tools import Tool, roundings
 from netpress.evaluate.transparency import coarsest_that_passes
@@ -30,22 +38,8 @@ from netpress.evaluate.use_cases import UseCase, counted_loss, tolerance, use_ca
 __all__ = ["Report", "sweep"]
 
 _LOG = logging.getLogger(__name__)
-_FINEST, _COARSEST = -100, 30
 _LARGE = 1_000_000
-# Logits: half a point of accuracy is lost somewhere between these divergences, in nats.
-_LOGITS_SPAN = (0.006, 0.12)
-# Else: shares of the divergence at which the loss is that of the transparent point.
-_BELOW, _ABOVE = 1 / 4, 5.0
-_MOST = 0.5
-_FARTHEST = 12
-# Weights of an update of a network are smaller than usual ones by more.
-_UPDATE = -12
-# Share of the divergence without any weights at which a finer parameter is looked for far away.
-_NOTHING_LEFT = 0.8
-# Root mean square of weights at which the tools' first parameters are good ones.
-_USUAL_WEIGHT = 0.05
-_FAR = 1.5
-_SPAN_TRIES = 5
+"""Values of a network from which on a plan has less effort."""
 
 Report = Callable[[Measurement], None]
 """Called after each measurement, also after one that was found in the store."""
@@ -87,10 +81,14 @@ class _Sweep:
         self.rivals = [tool for tool in rivals if self.plan.wants(tool)]
         self.peer_version = _version(peer) if peer is not None and self.rivals else None
         self.key = self._run_key()
-        self.span = _LOGITS_SPAN if task.outputs == "logits" and task.evaluation_batches is not None else None
-        self.shift = _shift_of_size(self.state)
-        self.is_update = self.shift < _UPDATE
-        self.most: float | None = None
+        self.sampler = CurveSampler(
+            self._sample,
+            points=self.plan.points,
+            approaches=self.plan.approaches,
+            span=LOGITS_SPAN if task.outputs == "logits" and task.evaluation_batches is not None else None,
+            shift=shift_of_size(self.state),
+            divergence_without_weights=self._divergence_without_weights,
+        )
         self.points: dict[str, dict[int, Measurement]] = {}
         self.transparent: dict[str, int] = {}
         self.streams: dict[tuple[str, int], bytes] = {}
@@ -111,7 +109,8 @@ class _Sweep:
             self._around_the_middle(ours, best)
             self._details(best, results)
         found = self.store.run(self.key)
-        assert found is not None
+        if found is None:
+            raise InvalidConfig(f"task {self.task.name!r} was taken out of the store during its sweep")
         return found
 
     def _start(self) -> TaskResults:
@@ -214,7 +213,11 @@ class _Sweep:
             encode_seconds=made.encode_seconds,
             decode_seconds=made.decode_seconds,
             memory=sum(value.nbytes for value in made.state.values()),
-            **dataclasses.asdict(judgement),
+            metric=judgement.metric,
+            metric_interval=judgement.metric_interval,
+            loss=judgement.loss,
+            loss_interval=judgement.loss_interval,
+            divergence=judgement.divergence,
         )
 
     def _curve(self, tool: Tool) -> None:
@@ -222,38 +225,12 @@ class _Sweep:
         if tool.words:
             self._measure(tool, 0)
             return
-        if self.span is None:
-            self.span = self._found_span(tool)
-        if self.most is None:
-            self.most = self._divergence_without_weights()
-            if self.most < 2 * self.span[1]:
-                self.span = (self.most / 2 * self.span[0] / self.span[1], self.most / 2)
-        start = min(max(tool.start + self.shift, _FINEST), _COARSEST)
-        if not self.points.get(tool.name) and self._measure(tool, start).error is not None:
-            return
-        for target in np.geomspace(self.span[1], self.span[0], self.plan.points):
-            for attempt in range(_SPAN_TRIES):
-                nearest, octaves = self._nearest(tool, float(target))
-                qp = self._clamped(nearest, octaves if self._has_weights(tool, nearest) else -math.inf)
-                is_enough = attempt >= self.plan.approaches and abs(octaves) < _FAR
-                if qp in self.points[tool.name] or is_enough:
-                    break
-                if self._measure(tool, qp).error is not None:
-                    return
-        # Where the middle lies for one tool tells where to start with the next.
-        self.shift = self._nearest(tool, math.sqrt(self.span[0] * self.span[1]))[0] - tool.start
+        self.sampler.sample(tool)
 
-    def _nearest(self, tool: Tool, target: float) -> tuple[int, float]:
-        """The measured parameter whose divergence is nearest to a target, and the octaves from it to the target."""
-        octaves = {qp: math.log2(target / self._distance(point)) for qp, point in self.points[tool.name].items()}
-        nearest = min(octaves, key=lambda qp: (abs(octaves[qp]), qp))
-        return nearest, octaves[nearest]
-
-    @staticmethod
-    def _clamped(qp: int, octaves: float) -> int:
-        """A parameter at which the error has grown by some octaves; it doubles every two parameters or so."""
-        step = round(min(max(2 * octaves, -_FARTHEST), _FARTHEST))
-        return min(max(qp + step, _FINEST), _COARSEST)
+    def _sample(self, tool: Tool, qp: int) -> Sample | None:
+        """A measurement as the sampler wants it."""
+        found = self._measure(tool, qp)
+        return None if found.error is not None else Sample(self._distance(found), self._noise(found))
 
     def _distance(self, point: Measurement) -> float:
         """The divergence of a measurement; without evaluation batches, its error as the metric tells."""
@@ -268,45 +245,14 @@ class _Sweep:
             loss, limit = (math.expm1(value * math.log(10) / 10) for value in (loss, limit))
         return max(loss / limit, 1 / 64)
 
-    def _found_span(self, tool: Tool) -> tuple[float, float]:
-        """Divergences about the one at which a tool's loss is the tolerance."""
-        qp, good, bad = tool.start + self.shift, None, None
-        for _ in range(_SPAN_TRIES):
-            point = self._measure(tool, qp)
-            if point.error is not None:
-                return _LOGITS_SPAN
-            if self._noise(point) <= 1:
-                good = qp if good is None else max(good, qp)
-            else:
-                bad = qp if bad is None else min(bad, qp)
-            if good is None or bad is None:
-                # Beyond the tolerance, to see its other side.
-                octaves = -math.log2(self._noise(point))
-                following = self._clamped(qp, octaves + (1 if octaves >= 0 else -1))
-            else:
-                following = (good + bad) // 2
-            if following in self.points[tool.name]:
-                break
-            qp = following
-        points = self.points[tool.name]
-        sides = [math.log(self._distance(points[side])) for side in (good, bad) if side is not None]
-        middle = math.exp(sum(sides) / len(sides))
-        return middle * _BELOW, min(middle * _ABOVE, _MOST)
-
     def _divergence_without_weights(self) -> float:
-        """What no tool exceeds for long, for the small updates of a network; infinite if it cannot be known."""
-        if not self.is_update:
-            return math.inf
-        nothing = {name: np.zeros_like(value) if _is_weight(value) else value for name, value in self.state.items()}
+        """What no tool exceeds for long; infinite if it cannot be known."""
+        nothing = {name: np.zeros_like(value) if is_weight(value) else value for name, value in self.state.items()}
         try:
             most = self.judge.judge(nothing).divergence
         except Exception:  # evaluate is the user's; a network without weights may be too much for it
             return math.inf
         return most if most is not None and most > 0 else math.inf
-
-    def _has_weights(self, tool: Tool, qp: int) -> bool:
-        """Whether something is left of the weights at a measured parameter, as far as the divergence tells."""
-        return self._distance(self.points[tool.name][qp]) < _NOTHING_LEFT * (self.most or math.inf)
 
     def _transparent(self, tool: Tool, tries: int) -> None:
         """Find the coarsest parameter within the tolerance, with so many more measurements."""
@@ -319,7 +265,7 @@ class _Sweep:
             return found.loss is not None and counted_loss(self.task, found.loss) <= self.tolerance
 
         known = {qp: passes(qp) for qp in points}
-        best = coarsest_that_passes(passes, known, finest=_FINEST, coarsest=_COARSEST, tries=tries)
+        best = coarsest_that_passes(passes, known, finest=FINEST_QP, coarsest=COARSEST_QP, tries=tries)
         if best is None:
             what = f"every setting that was tried, down to qp {min(points)}, loses more than the tolerance"
             found = Measurement(group="transparent", tool=tool.name, setting="", error=what)
@@ -331,9 +277,7 @@ class _Sweep:
     def _around_the_middle(self, ours: NetpressTools, best: Tool) -> None:
         """At one representative setting of netpress: its parts off one at a time, and general coders."""
         points = self.points[best.name]
-        low, high = self.span or _LOGITS_SPAN
-        middle = math.sqrt(low * high)
-        qp = min(points, key=lambda qp: abs(math.log(self._distance(points[qp]) / middle)))
+        qp = min(points, key=lambda qp: abs(math.log(self._distance(points[qp]) / self.sampler.middle)))
         for tool in ours.ablations():
             if self.plan.wants(tool):
                 self._measure(tool, qp)
@@ -368,7 +312,8 @@ class _Sweep:
             if results.details:
                 return
             stream = best.make(qp).stream
-        assert stream is not None
+        if stream is None:
+            return
         details = tensor_details(stream, self.state, netpress.decode(stream, reconstruct=True))
         self.store.put(self.key, dataclasses.replace(results, details=details))
 
@@ -379,20 +324,6 @@ def _version(peer: Peer) -> str:
         return peer.version()
     except PeerFailed:
         return "unknown: it does not run"
-
-
-def _is_weight(value: np.ndarray[Any, Any]) -> bool:
-    return value.dtype.kind == "f" and value.ndim > 1
-
-
-def _shift_of_size(state: State) -> int:
-    """What the size of the weights tells about where to begin, as a difference of quantisation parameters."""
-    weights = [value.astype(np.float64) for value in state.values() if _is_weight(value)]
-    squares = sum(float(np.square(value).sum()) for value in weights)
-    count = sum(value.size for value in weights)
-    if not 0 < squares < math.inf:
-        return 0
-    return min(max(round(4 * math.log2(math.sqrt(squares / count) / _USUAL_WEIGHT)), -40), 20)
 
 
 def _words(error: Exception) -> str:

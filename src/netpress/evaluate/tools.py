@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save as save_safetensors
 
+import netpress
 from netpress.evaluate.judge import State
 from netpress.evaluate.peers import rounded_network
 
-__all__ = ["Made", "Tool", "roundings"]
+__all__ = ["Made", "Tool", "roundings", "stream_tool"]
 
 _ZSTD_LEVEL = 19
 
@@ -58,6 +59,34 @@ class Tool:
     keeps_topology: bool = True
     group: str = "sweep"
     words: str = ""
+
+
+def stream_tool(
+    name: str,
+    encode: Callable[[int], bytes],
+    *,
+    start: int = -24,
+    options: Mapping[str, Any] | None = None,
+    group: str = "sweep",
+) -> Tool:
+    """Return a tool of streams that netpress decodes.
+
+    Args:
+        name, start, options, group: as in :class:`Tool`.
+        encode: makes the stream of the network at a quantisation parameter.
+    """
+
+    def make(qp: int) -> Made:
+        begin = time.perf_counter()
+        stream = encode(qp)
+        middle = time.perf_counter()
+        state = netpress.decode(stream, reconstruct=True)
+        end = time.perf_counter()
+        return Made(
+            size=len(stream), state=state, encode_seconds=middle - begin, decode_seconds=end - middle, stream=stream
+        )
+
+    return Tool(name=name, make=make, start=start, options=options or {}, group=group)
 
 
 def roundings(state: State) -> list[Tool]:

@@ -1,11 +1,19 @@
-"""The smallest stream that still does what the network did."""
+"""The smallest stream that still does what the network did.
+
+The transparent point is the coarsest setting that loses no more than the tolerance, while no finer one that was tried
+loses more: :func:`transparent_count` says which settings that are. It is looked for by bisection
+(:func:`coarsest_that_passes`), and between measured settings by interpolation (:func:`transparent_bytes`).
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 import netpress
 from netpress import InvalidConfig, Scores, Task
@@ -15,7 +23,14 @@ from netpress.evaluate.use_cases import counted_loss
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["TransparentPoint", "coarsest_that_passes", "decoded_network", "transparent_point"]
+__all__ = [
+    "TransparentPoint",
+    "coarsest_that_passes",
+    "decoded_network",
+    "transparent_bytes",
+    "transparent_count",
+    "transparent_point",
+]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -92,8 +107,38 @@ def transparent_point(
 
     known = {finest: True, coarsest + 1: False}
     best = coarsest_that_passes(passes, known, finest=finest, coarsest=coarsest)
-    assert best is not None
-    return points[best]
+    return points[finest if best is None else best]
+
+
+def transparent_count(passes: Iterable[bool]) -> int:
+    """Return how many settings are transparent: all before the first one that loses more than the tolerance.
+
+    Args:
+        passes: whether a setting loses no more than the tolerance; from the finest setting to the coarsest.
+    """
+    return sum(1 for _ in itertools.takewhile(bool, passes))
+
+
+def transparent_bytes(points: Iterable[tuple[int, float]], tolerance: float) -> tuple[float, bool]:
+    """Return the bytes at the transparent point, interpolated on logarithms of bytes, and whether that is only a bound.
+
+    From the largest stream to the smallest, the loss counts as its largest value so far. Where the smallest stream
+    still is within the tolerance, the bytes are its own, an upper bound; where the largest is not, they are NaN.
+
+    Args:
+        points: bytes and loss of streams, in any order; at least one.
+        tolerance: the largest loss that is transparent.
+    """
+    ordered = sorted(points, key=lambda point: -point[0])
+    sizes = np.log([size for size, _ in ordered])
+    losses = np.maximum.accumulate([loss for _, loss in ordered])
+    count = transparent_count(losses <= tolerance)
+    if count == len(ordered):
+        return float(np.exp(sizes[-1])), True
+    if count == 0:
+        return math.nan, True
+    share = (tolerance - losses[count - 1]) / (losses[count] - losses[count - 1])
+    return float(np.exp(sizes[count - 1] + share * (sizes[count] - sizes[count - 1]))), False
 
 
 def coarsest_that_passes(
@@ -120,8 +165,10 @@ def coarsest_that_passes(
     seen = dict(known)
     left = math.inf if tries is None else tries
     while True:
-        bad = min((qp for qp, passed in seen.items() if not passed), default=None)
-        good = max((qp for qp, passed in seen.items() if passed and (bad is None or qp < bad)), default=None)
+        ordered = sorted(seen)
+        count = transparent_count(seen[qp] for qp in ordered)
+        good = ordered[count - 1] if count else None
+        bad = ordered[count] if count < len(ordered) else None
         if bad is None:
             following = min(max(seen) + stride, coarsest)
         elif good is None:

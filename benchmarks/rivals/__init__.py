@@ -1,0 +1,1 @@
+"""Rivals beside netpress, one module each."""
