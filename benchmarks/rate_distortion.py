@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from netpress import _core
-from netpress.bitstream.payload import SEARCH_BEST, SEARCH_REFERENCE, CodedLevels, encode_payload
+from netpress.bitstream.payload import CodedLevels, encode_payload
+from netpress.native import Search, TensorCoding, dequantize_uniform
 from netpress.quantize.levels import quantize
 from netpress.quantize.step_size import step_size
 from pages.rate_distortion import rate_distortion_table
@@ -48,7 +48,7 @@ BEST = "best of them"
 Curve = npt.NDArray[np.float64]
 
 
-def measure(weights: Any, qp: int, lambda_scale: float, passes: int, search: int) -> tuple[float, float]:
+def measure(weights: Any, qp: int, lambda_scale: float, passes: int, search: Search) -> tuple[float, float]:
     """Bits per weight and logarithm of the mean squared error."""
     levels, _ = quantize(
         weights,
@@ -60,19 +60,15 @@ def measure(weights: Any, qp: int, lambda_scale: float, passes: int, search: int
         passes=max(passes, 1),
     )
     payload, _ = encode_payload(
-        [CodedLevels(levels, levels.shape, qp)],
-        qp_density=_DENSITY,
-        dependent=True,
-        unary_length=11,
-        search=search,
+        [CodedLevels(levels, levels.shape, qp)], TensorCoding(dependent=True), qp_density=_DENSITY, search=search
     )
     values = np.empty(levels.size, np.float32)
-    _core.dequantize_uniform(levels.reshape(-1), values, step_size(qp, _DENSITY))
+    dequantize_uniform(levels.reshape(-1), values, step_size(qp, _DENSITY))
     error = float(np.mean((weights.reshape(-1) - values) ** 2, dtype=np.float64))
     return 8 * len(payload) / levels.size, float(np.log(error))
 
 
-def curve(weights: Any, lambda_scale: float, passes: int, search: int = SEARCH_BEST) -> Curve:
+def curve(weights: Any, lambda_scale: float, passes: int, search: Search = Search.BEST) -> Curve:
     """Bits per weight, growing, and logarithms of the errors: shape (2, points)."""
     points = sorted(measure(weights, qp, lambda_scale, passes, search) for qp in _QPS)
     return np.array(points).T
@@ -91,7 +87,7 @@ def difference(own: Curve, other: Curve, bits: float) -> float:
 
 def rows_of(source: str, weights: Any) -> list[dict[str, Any]]:
     """Return the differences of all settings on one source."""
-    reference = curve(weights, 0, 1, SEARCH_REFERENCE)
+    reference = curve(weights, 0, 1, Search.REFERENCE)
     rows = []
     for lambda_scale, passes in SETTINGS:
         own = curve(weights, lambda_scale, passes)

@@ -20,7 +20,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 import netpress
-from netpress import _core
+from netpress import native
 from rivals import nncodec
 
 _NEXT_STATE = ((0, 2), (7, 5), (1, 3), (6, 4), (2, 0), (5, 7), (3, 1), (4, 6))
@@ -47,28 +47,27 @@ def coded_bins(levels: Any) -> int:
     return bins
 
 
-def encode(levels: Any, edge: int, search: int) -> bytes:
+def encode(levels: Any, edge: int, search: native.Search) -> bytes:
     """Code the levels."""
-    encoder = _core.PayloadEncoder()
-    encoder.tensor(levels, edge, edge, dependent=True, search=search)
-    payload: bytes = encoder.finish()[0]
-    return payload
+    encoder = native.PayloadEncoder()
+    encoder.tensor(levels, native.TensorCoding(edge, edge, dependent=True), search)
+    return encoder.finish()[0]
 
 
 def decode(payload: bytes, levels: Any, edge: int) -> None:
     """Decode them."""
-    decoder = _core.PayloadDecoder(np.frombuffer(payload, np.uint8))
-    decoder.tensor(levels, edge, edge, dependent=True)
+    decoder = native.PayloadDecoder(np.frombuffer(payload, np.uint8))
+    decoder.tensor(levels, native.TensorCoding(edge, edge, dependent=True))
     decoder.finish()
 
 
 def decode_together(payloads: list[bytes], size: int, edge: int) -> None:
     """Decode several matrices in one batch, on this thread."""
-    batch = _core.BatchDecoder()
+    batch = native.BatchDecoder()
     for payload in payloads:
         batch.begin(np.frombuffer(payload, np.uint8))
         levels = np.empty(size, np.int32)
-        batch.add(levels, edge, edge, 0, 0, True, True, _UNARY_LENGTH, False, None, None, 0, 0, False, 0, 2)
+        batch.add(levels, native.TensorCoding(edge, edge, dependent=True), 0, False, 0, 2)
     batch.run()
 
 
@@ -84,17 +83,17 @@ def main() -> None:
     levels = np.empty(weights.size, np.int32)
     arguments = (weights, levels, edge, edge, qp)
     stages = {
-        "trellis with NNCodec's rate": lambda: _core.quantize_trellis(*arguments, lambda_scale=1.0),
-        "trellis with rate, ours (with the one before it)": lambda: _core.quantize_rd(*arguments),
-        "trellis without rate": lambda: _core.quantize_trellis(*arguments),
-        "coding": lambda: encode(levels, edge, 0),
-        "coding and search as NNCodec": lambda: encode(levels, edge, 1),
-        "coding and best search": lambda: encode(levels, edge, 2),
+        "trellis with NNCodec's rate": lambda: native.quantize_trellis(*arguments, lambda_scale=1.0),
+        "trellis with rate, ours (with the one before it)": lambda: native.quantize_rd(*arguments),
+        "trellis without rate": lambda: native.quantize_trellis(*arguments),
+        "coding": lambda: encode(levels, edge, native.Search.OFF),
+        "coding and search as NNCodec": lambda: encode(levels, edge, native.Search.REFERENCE),
+        "coding and best search": lambda: encode(levels, edge, native.Search.BEST),
     }
     print("| stage | ns per weight |\n|---|---|")
     for name, stage in stages.items():
         print(f"| {name} | {1e9 * least_seconds(runs, stage) / weights.size:.1f} |")
-    payload = encode(levels, edge, 2)
+    payload = encode(levels, edge, native.Search.BEST)
     seconds = least_seconds(runs, lambda: decode(payload, np.empty_like(levels), edge))
     print(f"| decoding | {1e9 * seconds / weights.size:.1f} |")
     together = least_seconds(runs, lambda: decode_together([payload] * 4, weights.size, edge)) / 4

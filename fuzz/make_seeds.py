@@ -94,23 +94,15 @@ def roundtrip_seed(vector: dict[str, Any]) -> bytes:
 
 
 def twins_seeds(generator: random.Random) -> list[bytes]:
-    """Return inputs of ``fuzz_twins``: weights around a few levels, and bins."""
+    """Return inputs of ``fuzz_twins``: bytes around a few values for each pair of ``core/tests/pairs.h``."""
     seeds = []
-    for what in range(3):
-        for form in range(3):
+    for pair in range(8):
+        for _ in range(4):
             tail = Tail()
-            tail.put8(what)
-            if what == 2:
-                tail.put8(generator.randrange(9), 1, form)
-            else:
+            tail.put8(pair)
+            for _ in range(16):
                 tail.put16(generator.randrange(1 << 16))
-                tail.put8(form, generator.randrange(48))
-                tail.put32(generator.getrandbits(32))
-            spread = [generator.gauss(0, 40) for _ in range(160)]
-            if form == 0:
-                data = b"".join(struct.pack(">f", value / 100) for value in spread)
-            else:
-                data = bytes(round(value) & 255 for value in spread)
+            data = bytes(round(generator.gauss(0, 40)) & 255 for _ in range(160))
             seeds.append(data + tail.getvalue())
     return seeds
 

@@ -11,7 +11,7 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 build=${BUILD:-$root/build/fuzz}
 python=${PYTHON:-python3}
 
-cmake -S "$root" -B "$build/core" -G Ninja -DNETPRESS_FUZZ=ON -DNETPRESS_PYTHON=OFF \
+cmake -S "$root" -B "$build/core" -G Ninja -DNETPRESS_DEVELOPER=ON -DNETPRESS_FUZZ=ON -DNETPRESS_PYTHON=OFF \
   -DCMAKE_CXX_COMPILER="${CXX:-clang++}"
 cmake --build "$build/core" --parallel "${JOBS:-2}"
 "$python" "$root/fuzz/make_seeds.py" "$build/corpus"

@@ -1,8 +1,11 @@
 // Integers from the input, coded and decoded: the same integers, the same entry points, whatever the parameter search.
 #include <memory>
 
+#include "base/failure.h"
+#include "coder/level_decoder.h"
+#include "coder/level_encoder.h"
+#include "coder/trellis.h"
 #include "input.h"
-#include "trellis.h"
 
 using namespace netpress;
 using namespace netpress::fuzz;
@@ -20,7 +23,7 @@ int32_t admitted(int32_t value, const Bounds& bounds) {
 
 // Coded integers to levels on the path of the machine, walking as the coder does.
 void to_levels(std::vector<int32_t>& values, TensorCoding coding) {
-  coding.normalise();
+  require(coding.normalise());
   const bool skips = coding.skip_rows && coding.has_tool_flags();
   const std::vector<uint8_t> zero = zero_rows(values.data(), coding.geometry);
   unsigned state = 0;
@@ -82,12 +85,13 @@ void check(const std::vector<std::unique_ptr<Case>>& cases, Search search) {
     expect(decoded == c.levels, "an integer changed");
     expect(part.entry_points == encoder.entry_points()[i], "an entry point changed");
     TensorCoding coding = c.tensor.coding;
-    coding.normalise();
+    require(coding.normalise());
     expect(part.rows_skipped == (coding.skip_rows && coding.has_tool_flags()), "the row-skip flag changed");
     expect(part.history_used == (coding.use_history && coding.has_parent && coding.has_tool_flags()),
            "the history flag changed");
   }
   decoder.finish();
+  expect(!decoder.failed(), message_of(decoder.status()));
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 // mutation of the data then leaves the parameters alone.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
@@ -9,7 +10,7 @@
 #include <limits>
 #include <vector>
 
-#include "level_coder.h"
+#include "coder/tensor_coding.h"
 
 namespace netpress::fuzz {
 

@@ -5,8 +5,10 @@
 #include <string>
 #include <vector>
 
-#include "level_coder.h"
-#include "trellis.h"
+#include "base/failure.h"
+#include "coder/level_decoder.h"
+#include "coder/level_encoder.h"
+#include "coder/trellis.h"
 
 namespace netpress::test {
 
@@ -38,10 +40,14 @@ inline int64_t random_magnitude(Random& r, int64_t scale) {
   return r.coin(20) ? size + r.below(40) : size;
 }
 
+inline TensorCoding normalised(TensorCoding coding) {
+  require(coding.normalise());
+  return coding;
+}
+
 // The integers that are coded, in scan order, become levels on the path of the state machine.
 inline void to_path(RandomTensor& t) {
-  TensorCoding c = t.coding;
-  c.normalise();
+  const TensorCoding c = normalised(t.coding);
   if (!c.dependent) return;
   std::vector<uint8_t> skipped;
   if (c.has_tool_flags() && c.skip_rows) skipped = zero_rows(t.levels.data(), c.geometry);

@@ -3,8 +3,10 @@
 
 #include "check.h"
 #include "json.h"
-#include "level_coder.h"
-#include "quantize.h"
+#include "coder/level_decoder.h"
+#include "coder/level_encoder.h"
+#include "quantize/dequantize.h"
+#include "quantize/quantizers.h"
 
 using namespace netpress;
 using namespace netpress::test;
@@ -66,6 +68,7 @@ void payload(const Json& v, bool fast) {
   std::vector<int32_t> decoded(levels.size(), 77);
   const DecodedPart part = decoder.tensor(decoded.data(), c);
   decoder.finish();
+  CHECK(decoder.status() == Status::kOk);
   CHECK(decoded == (v["decoded"].is_null() ? levels : v["decoded"].integers<int32_t>()));
   CHECK(packed(part.entry_points) == points);
 }
@@ -78,7 +81,7 @@ void quantizer(const Json& v) {
   if (!s.geometry.matrix_like()) s.geometry.scan_order = 0;
   s.qp_density = static_cast<int>(v["qp_density"].integer());
   s.lambda_scale = static_cast<float>(v["lambda_scale"].real());
-  s.rate_unary_length = static_cast<int>(v["rate_unary_length"].integer());
+  s.unary_length = static_cast<int>(v["rate_unary_length"].integer()) + 1;
   std::vector<int32_t> levels(weights.size());
   const auto quantize = v["dq_flag"].integer() ? quantize_trellis : quantize_uniform;
   CHECK(quantize(weights.data(), levels.data(), s, v["qp"].integer()) == v["qp_out"].integer());

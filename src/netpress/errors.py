@@ -5,6 +5,8 @@ All of them derive from :class:`NetpressError`; a caller that catches that class
 
 from __future__ import annotations
 
+import enum
+
 __all__ = [
     "BaseMismatch",
     "EvaluationFailed",
@@ -13,13 +15,40 @@ __all__ = [
     "InvalidModel",
     "LimitExceeded",
     "NetpressError",
+    "Reason",
     "RecipeError",
     "UnsupportedBitstream",
 ]
 
 
+class Reason(enum.Enum):
+    """Why the entropy coder or a quantiser gave up; for programs, as the message is for people."""
+
+    TRUNCATED = "truncated"
+    """The payload ends before its last integer."""
+    BAD_START = "bad_start"
+    """The payload does not start like a codeword."""
+    BAD_TERMINATION = "bad_termination"
+    """The payload does not end where its codeword ends."""
+    VALUE_OUT_OF_RANGE = "value_out_of_range"
+    """A coded integer does not fit 32 bits."""
+    RESERVED_FLAG = "reserved_flag"
+    """A flag that is always 0 is 1."""
+    INDEX_OUT_OF_RANGE = "index_out_of_range"
+    """A codebook index is outside the codebook."""
+    BAD_PARAMETER = "bad_parameter"
+    """A coding parameter is outside its range."""
+    LEVEL_OUT_OF_RANGE = "level_out_of_range"
+    """A value is too large for the syntax, or for every step size."""
+
+
 class NetpressError(Exception):
-    """Base class of all errors that netpress raises on bad input."""
+    """Base class of all errors that netpress raises on bad input.
+
+    ``reason`` is a :class:`Reason` where the entropy coder or a quantiser gave up, else None.
+    """
+
+    reason: Reason | None = None
 
 
 class _LocatedError(NetpressError):
@@ -29,11 +58,14 @@ class _LocatedError(NetpressError):
     it does not apply.
     """
 
-    def __init__(self, message: str, *, unit: int | None = None, offset: int | None = None) -> None:
+    def __init__(
+        self, message: str, *, unit: int | None = None, offset: int | None = None, reason: Reason | None = None
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.unit = unit
         self.offset = offset
+        self.reason = reason
 
     def __str__(self) -> str:
         place = []
@@ -67,9 +99,10 @@ class BaseMismatch(NetpressError):
 class InvalidModel(NetpressError):
     """A model cannot be encoded; ``tensor`` names the offending tensor where there is one."""
 
-    def __init__(self, message: str, *, tensor: str | None = None) -> None:
+    def __init__(self, message: str, *, tensor: str | None = None, reason: Reason | None = None) -> None:
         super().__init__(message if tensor is None else f"tensor {tensor!r}: {message}")
         self.tensor = tensor
+        self.reason = reason
 
 
 class InvalidConfig(NetpressError):

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import netpress
-from netpress import _core
+from netpress import native
 from netpress.codec.record import Record
 from netpress.errors import InvalidBitstream
 from netpress.formats import safetensors
@@ -127,8 +127,8 @@ def test_finding_5_core_refuses_arrays_that_are_not_aligned() -> None:
     weights = np.frombuffer(off_by_one(np.ones(12, np.float32)), np.float32)
     levels = np.zeros(12, np.int32)
     assert not weights.flags.aligned
-    for quantize in (_core.quantize_uniform, _core.quantize_trellis):
+    for quantize in (native.quantize_uniform, native.quantize_trellis):
         with pytest.raises(ValueError, match="aligned"):
             quantize(weights, levels, 3, 4, -8)
     with pytest.raises(ValueError, match="aligned"):
-        _core.PayloadEncoder().tensor(np.frombuffer(off_by_one(levels), np.int32), 3, 4)
+        native.PayloadEncoder().tensor(np.frombuffer(off_by_one(levels), np.int32), native.TensorCoding(3, 4))

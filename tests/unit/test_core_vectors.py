@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from netpress import _core
+from netpress import native
 
 VECTORS = Path(__file__).parents[1] / "golden" / "vectors"
 PAYLOADS = json.loads((VECTORS / "payload_vectors.json").read_text())
@@ -19,18 +19,20 @@ def matrix(shape: list[int]) -> tuple[int, int]:
     return (shape[0], count // shape[0]) if len(shape) > 1 else (count, 1)
 
 
-def coding(v: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "scan_order": v["scan_order"],
-        "second_edition": v["profile"] == 1,
-        "dependent": bool(v["dq_flag"]),
-        "unary_length": v["unary_length"],
-        "has_parent": bool(v["parent_flag"]),
-        "history": None if v["hdsp_history"] is None else np.array(v["hdsp_history"], np.uint8),
-        "base": None if v["temporal_base"] is None else np.array(v["temporal_base"], np.int32),
-        "codebook_size": v["codebook_size"],
-        "codebook_zero_offset": v["codebook_zero_offset"],
-    }
+def coding(v: dict[str, Any], **flags: bool) -> native.TensorCoding:
+    return native.TensorCoding(
+        *matrix(v["shape"]),
+        scan_order=v["scan_order"],
+        second_edition=v["profile"] == 1,
+        dependent=bool(v["dq_flag"]),
+        unary_length=v["unary_length"],
+        has_parent=bool(v["parent_flag"]),
+        history=None if v["hdsp_history"] is None else np.array(v["hdsp_history"], np.uint8),
+        base=None if v["temporal_base"] is None else np.array(v["temporal_base"], np.int32),
+        codebook_size=v["codebook_size"],
+        codebook_zero_offset=v["codebook_zero_offset"],
+        **flags,
+    )
 
 
 def unpack(points: list[tuple[int, int, int]]) -> list[int]:
@@ -39,29 +41,21 @@ def unpack(points: list[tuple[int, int, int]]) -> list[int]:
 
 @pytest.mark.parametrize("v", PAYLOADS, ids=[v["name"] for v in PAYLOADS])
 def test_payload_vector(v: dict[str, Any]) -> None:
-    rows, columns = matrix(v["shape"])
     levels = np.array(v["values"], np.int32)
-    encoder = _core.PayloadEncoder()
+    encoder = native.PayloadEncoder()
     if v["qp_bits"]:
         encoder.field(v["qp_value"], v["qp_bits"])
-    encoder.tensor(
-        levels,
-        rows,
-        columns,
-        skip_rows=bool(v["row_skip"]),
-        use_history=v["hdsp"] == "on",
-        search=int(v["param_opt"]),
-        **coding(v),
-    )
+    given = coding(v, skip_rows=bool(v["row_skip"]), use_history=v["hdsp"] == "on")
+    encoder.tensor(levels, given, native.Search(int(v["param_opt"])))
     payload, points = encoder.finish()
     assert payload.hex() == v["payload"]
     assert unpack(points[0]) == v["entry_points"]
 
-    decoder = _core.PayloadDecoder(np.frombuffer(payload, np.uint8))
+    decoder = native.PayloadDecoder(np.frombuffer(payload, np.uint8))
     if v["qp_bits"]:
         assert decoder.field(v["qp_bits"]) == v["qp_value"]
     decoded = np.full(levels.size, 77, np.int32)
-    _, _, points = decoder.tensor(decoded, rows, columns, **coding(v))
+    _, _, points = decoder.tensor(decoded, coding(v))
     decoder.finish()
     assert decoded.tolist() == (v["values"] if v["decoded"] is None else v["decoded"])
     assert unpack(points) == v["entry_points"]
@@ -72,7 +66,7 @@ def test_quantizer_vector(v: dict[str, Any]) -> None:
     rows, columns = matrix(v["shape"])
     weights = np.array([int(h, 16) for h in v["weights_f32_hex"]], np.uint32).view(np.float32)
     levels = np.zeros(weights.size, np.int32)
-    quantize = _core.quantize_trellis if v["dq_flag"] else _core.quantize_uniform
+    quantize = native.quantize_trellis if v["dq_flag"] else native.quantize_uniform
     used = quantize(
         weights,
         levels,
@@ -82,11 +76,11 @@ def test_quantizer_vector(v: dict[str, Any]) -> None:
         scan_order=v["scan_order"],
         qp_density=v["qp_density"],
         lambda_scale=v["lambda_scale"],
-        rate_unary_length=v["rate_unary_length"],
+        unary_length=v["rate_unary_length"] + 1,
     )
     assert used == v["qp_out"]
     assert levels.tolist() == v["levels"]
     step = np.array([int(v["step_f32_hex"], 16)], np.uint32).view(np.float32)[0]
     values = levels.view(np.float32)
-    _core.dequantize_uniform(levels, values, float(step))
+    native.dequantize_uniform(levels, values, float(step))
     assert [f"{b:08x}" for b in values.view(np.uint32)] == v["reconstructed_f32_hex"]

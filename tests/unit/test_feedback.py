@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 import netpress
-from netpress import _core
+from netpress import native
 from netpress.errors import InvalidModel
 from netpress.quantize import feedback
 from netpress.quantize.feedback import factor, form_error, quantize_feedback
@@ -37,7 +37,7 @@ def states_of(levels):
 def run_core(weights, form, step, **options):
     levels = np.empty(weights.shape, np.int32)
     rows, columns = weights.shape
-    state = _core.quantize_feedback(
+    state = native.quantize_feedback(
         weights.reshape(-1),
         levels.reshape(-1),
         rows,
@@ -67,12 +67,12 @@ def plain_uniform(weights, form, step):
 
 
 def rate_of(rates, state, neighbour, level):
-    """Price of a level in the layout of the core: zero [3][8], nonzero [2][3][8], magnitude [2][256]."""
+    """Price of a level."""
     if level == 0:
-        return rates[8 * neighbour + state]
+        return rates.zero[neighbour, state]
     negative = int(level < 0)
-    nonzero = rates[24 + 24 * negative + 8 * neighbour + state]
-    return nonzero + rates[72 + 256 * negative + (abs(int(level)) + 1) // 2]
+    nonzero = rates.nonzero[negative, neighbour, state]
+    return nonzero + rates.magnitude[negative, (abs(int(level)) + 1) // 2]
 
 
 def plain_trellis(weights, form, step, rates):
@@ -171,26 +171,24 @@ class TestTwins:
         form = factor(moments)
         rates = None
         if rated:
-            rates = np.empty(_core.RATE_COUNT, np.float32)
             first, _ = run_core(weights, form, 0.05, dependent=True)
-            _core.fill_rates(first.reshape(-1), rates, dependent=True, lambda_=0.2)
+            rates = native.FrozenRates.of_levels(first.reshape(-1), dependent=True, lambda_=0.2)
         levels, _ = run_core(weights, form, 0.05, dependent=True, rates=rates)
         np.testing.assert_array_equal(levels, plain_trellis(weights, form, 0.05, rates))
 
     @pytest.mark.parametrize("step", [0.004, 0.05, 0.3])
     @pytest.mark.parametrize("seed", range(3))
-    def test_plain_and_vector_versions(self, seed, step):
+    def test_scalar_and_vector_versions(self, seed, step):
         weights, moments = problem(seed, 12, 150)
         form = factor(moments)
-        rates = np.empty(_core.RATE_COUNT, np.float32)
         options = {"dependent": True, "row_importance": np.linspace(0, 2, 12, dtype=np.float32)}
         first, _ = run_core(weights, form, step, **options)
-        _core.fill_rates(first.reshape(-1), rates, dependent=True, lambda_=0.1)
+        rates = native.FrozenRates.of_levels(first.reshape(-1), dependent=True, lambda_=0.1)
         for given in (None, rates):
             fast = run_core(weights, form, step, rates=given, **options)
-            plain = run_core(weights, form, step, rates=given, plain=True, **options)
-            np.testing.assert_array_equal(fast[0], plain[0])
-            assert fast[1] == plain[1]
+            scalar = run_core(weights, form, step, rates=given, scalar=True, **options)
+            np.testing.assert_array_equal(fast[0], scalar[0])
+            assert fast[1] == scalar[1]
 
 
 class TestQuantizeFeedback:

@@ -19,10 +19,12 @@ from netpress.bitstream.members import (
     Member,
     MemberRole,
     block_row_count,
+    codebook_of,
     entry_point_counts,
     factor_role,
     member_roles,
     payload_members,
+    payload_roles,
 )
 from netpress.bitstream.reader import NetpressWarning, SkippedUnitWarning, UnitExtent, UnitReader, scan_units
 from netpress.bitstream.trace import TracedElement, trace_stream
@@ -86,10 +88,12 @@ __all__ = [
     "UnitWriter",
     "block_row_count",
     "cheapest_egk",
+    "codebook_of",
     "entry_point_counts",
     "factor_role",
     "member_roles",
     "payload_members",
+    "payload_roles",
     "scan_units",
     "trace_stream",
 ]

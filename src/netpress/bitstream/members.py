@@ -10,16 +10,19 @@ import functools
 import math
 from typing import NamedTuple
 
+from netpress.bitstream.codebook import Codebook
 from netpress.bitstream.units import CompressedParameterTypes, DataUnit, EntryPoint
 
 __all__ = [
     "Member",
     "MemberRole",
     "block_row_count",
+    "codebook_of",
     "entry_point_counts",
     "factor_role",
     "member_roles",
     "payload_members",
+    "payload_roles",
 ]
 
 
@@ -79,6 +82,28 @@ def member_roles(compressed_parameter_types: int) -> tuple[MemberRole, ...]:
     if types & CompressedParameterTypes.BI:
         roles.append(MemberRole.BIAS)
     return tuple(roles)
+
+
+@functools.lru_cache
+def payload_roles(compressed_parameter_types: int) -> tuple[MemberRole, ...]:
+    """Return the roles of the members of a BLOCK unit in the order of its payload.
+
+    Source: decoding process of NNR_PT_BLOCK units.
+    """
+    return tuple(sorted(member_roles(compressed_parameter_types), key=_payload_rank))
+
+
+def _payload_rank(role: MemberRole) -> int:
+    return _PAYLOAD_RANK.get(role, 2)
+
+
+def codebook_of(unit: DataUnit, role: MemberRole) -> Codebook | None:
+    """Return the codebook of one tensor of a data unit. Source: semantics of codebook_present_flag."""
+    if not unit.is_block:
+        return unit.codebook
+    if not role.is_weight:
+        return None
+    return unit.codebook_h if role is MemberRole.H else unit.codebook
 
 
 def factor_role(unit: DataUnit) -> MemberRole | None:
@@ -156,4 +181,4 @@ def payload_members(unit: DataUnit) -> tuple[Member, ...]:
         Member(unit.topology_elem_ids[position], role, _shape(unit, role), position, points.get(role, ()))
         for position, role in enumerate(roles)
     ]
-    return tuple(sorted(members, key=lambda member: _PAYLOAD_RANK.get(member.role, 2)))
+    return tuple(sorted(members, key=lambda member: _payload_rank(member.role)))

@@ -6,57 +6,38 @@ Source: ISO/IEC 15938-17, syntax of the compressed data unit payload.
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-import netpress.native as _core
-from netpress.bitstream import DataUnit, EntryPoint, Member, PayloadType, Unit, payload_members
-from netpress.errors import InvalidBitstream, InvalidModel
+from netpress.bitstream import DataUnit, EntryPoint, Member, PayloadType, Unit, codebook_of, payload_members
+from netpress.errors import InvalidBitstream, InvalidModel, Reason
+from netpress.native import (
+    BatchDecoder,
+    Failure,
+    PayloadDecoder,
+    PayloadEncoder,
+    Search,
+    TensorCoding,
+    failing_as,
+    flat,
+    matrix_shape,
+    reason_of,
+)
 
 __all__ = [
-    "SEARCH_BEST",
-    "SEARCH_OFF",
-    "SEARCH_REFERENCE",
     "CodedLevels",
     "DecodedLevels",
     "PayloadBatch",
     "decode_payload",
     "encode_payload",
-    "flat",
-    "matrix_shape",
+    "first_qp",
     "qp_field_bits",
 ]
 
-SEARCH_OFF, SEARCH_REFERENCE, SEARCH_BEST = 0, 1, 2
-
 Levels = npt.NDArray[np.int32]
 History = npt.NDArray[np.uint8]
-Value = TypeVar("Value", bound=np.generic)
-
-
-def matrix_shape(shape: Sequence[int]) -> tuple[int, int]:
-    """Return rows and row length of a tensor: the first dimension, and the product of the others.
-
-    Source: tensor geometry of the entropy coder.
-    """
-    if len(shape) < 2:
-        return math.prod(shape), 1
-    return shape[0], math.prod(shape[1:])
-
-
-def flat(array: npt.NDArray[Value]) -> npt.NDArray[Value]:
-    """Return a vector as the core takes it, contiguous and aligned; a copy only where the array is not.
-
-    Arrays that come from another process can begin at any address.
-    """
-    flags = array.flags
-    if not (flags.c_contiguous and flags.aligned):
-        array = np.require(array, requirements=["C", "A"])
-    return array.reshape(-1)
 
 
 def qp_field_bits(qp_density: int) -> int:
@@ -97,33 +78,16 @@ class DecodedLevels:
 
 
 def encode_payload(
-    tensors: Sequence[CodedLevels],
-    *,
-    qp_density: int,
-    dependent: bool,
-    unary_length: int,
-    scan_order: int = 0,
-    second_edition: bool = True,
-    first_edition_1_0: bool = False,
-    has_parent: bool = False,
-    skip_rows: bool = False,
-    use_history: bool = False,
-    search: int = SEARCH_BEST,
+    tensors: Sequence[CodedLevels], coding: TensorCoding, *, qp_density: int, search: Search = Search.BEST
 ) -> tuple[bytes, tuple[EntryPoint, ...]]:
     """Code the tensors of a data unit, in payload order, into one codeword.
 
     Args:
         tensors: the tensors; those with a qp None are coded without a qp field.
+        coding: what they have in common: scan order (of those that are matrices), edition, dq_flag, unary length,
+            presence of a parent, and the flags of the tools. Sizes, arrays and codebooks are those of the tensors.
         qp_density: 0..7.
-        dependent: dq_flag.
-        unary_length: cabac_unary_length_minus1 + 1, 1..256.
-        scan_order: 0..4, of the tensors that are matrices.
-        second_edition: general_profile_idc is 1.
-        first_edition_1_0: the payload variant of NNCodec 1.0 (profile 0).
-        has_parent: parent_node_id_present_flag.
-        skip_rows: row_skip_flag.
-        use_history: hdsp_flag.
-        search: SEARCH_OFF, SEARCH_REFERENCE or SEARCH_BEST.
+        search: how the parameter sets of the contexts are chosen.
 
     Returns:
         The payload, and the entry points of all tensors.
@@ -131,34 +95,92 @@ def encode_payload(
     Raises:
         InvalidModel: a level or qp does not fit the syntax.
     """
-    encoder = _core.PayloadEncoder()
-    try:
+    encoder = PayloadEncoder()
+    with failing_as(lambda message, reason: InvalidModel(message, reason=reason)):
         for tensor in tensors:
             if tensor.qp is not None:
                 encoder.field(tensor.qp, qp_field_bits(qp_density))
             rows, columns = matrix_shape(tensor.shape)
             encoder.tensor(
                 flat(tensor.levels),
-                rows,
-                columns,
-                scan_order=scan_order,
-                second_edition=second_edition,
-                first_edition_1_0=first_edition_1_0,
-                dependent=dependent,
-                unary_length=unary_length,
-                has_parent=has_parent,
-                skip_rows=skip_rows,
-                use_history=use_history,
-                history=None if tensor.history is None else flat(tensor.history),
-                base=None if tensor.base is None else flat(tensor.base),
-                codebook_size=tensor.codebook[0],
-                codebook_zero_offset=tensor.codebook[1],
-                search=search,
+                coding.for_tensor(
+                    rows,
+                    columns,
+                    None if tensor.history is None else flat(tensor.history),
+                    None if tensor.base is None else flat(tensor.base),
+                    *tensor.codebook,
+                ),
+                search,
             )
         payload, points = encoder.finish()
-    except _core.Failure as error:
-        raise InvalidModel(str(error)) from None
     return payload, tuple(EntryPoint(value, state, distance) for part in points for distance, value, state in part)
+
+
+class _UnitPayload:
+    """What a data unit says about its payload, and where the integers of its tensors go."""
+
+    __slots__ = ("base_qp", "field_bits", "has_qp", "header", "members", "unit")
+
+    def __init__(
+        self,
+        unit: Unit,
+        first_edition_1_0: bool,
+        bases: Mapping[str, Levels] | None,
+        histories: Mapping[str, History] | None,
+    ) -> None:
+        header = unit.content
+        if not isinstance(header, DataUnit):
+            raise TypeError("only data units have a payload of integers")
+        self.unit = unit
+        self.header = header
+        self.has_qp = header.nnr_compressed_data_unit_payload_type != PayloadType.INT
+        self.base_qp = unit.base_qp or 0
+        self.field_bits = qp_field_bits(unit.qp_density or 0) if self.has_qp else 0
+        shared = TensorCoding(
+            scan_order=header.scan_order,
+            second_edition=unit.general_profile_idc == 1,
+            first_edition_1_0=first_edition_1_0,
+            dependent=self.has_qp and header.dq_flag == 1,
+            unary_length=header.cabac_unary_length_minus1 + 1,
+            has_parent=header.parent_node_id_present_flag == 1,
+        )
+        if not header.temporal_context_modeling_flag:
+            bases = None
+        self.members: list[tuple[Member, Levels, TensorCoding]] = []
+        for member in payload_members(header):
+            rows, columns = matrix_shape(member.shape)
+            base = bases.get(member.name) if bases else None
+            history = histories.get(member.name) if histories else None
+            coding = shared.for_tensor(
+                rows,
+                columns,
+                None if history is None else flat(history),
+                None if base is None else flat(base),
+                *_codebook_size(header, member),
+            )
+            self.members.append((member, np.empty(rows * columns, np.int32), coding))
+
+    def damaged(self, message: str, reason: Reason) -> InvalidBitstream:
+        """Return the error for a payload that the core refuses."""
+        place = self.unit.offset + self.unit.header_bytes
+        return InvalidBitstream(
+            f"data unit of {self.header.name!r}: {message}", unit=self.unit.index, offset=place, reason=reason
+        )
+
+    def decoded(
+        self,
+        member: Member,
+        levels: Levels,
+        field: int,
+        found: tuple[bool, bool, Sequence[tuple[int, int, int]]],
+        values: npt.NDArray[np.float32] | None = None,
+    ) -> DecodedLevels:
+        """Return a tensor with what the core found in its part of the payload."""
+        history_used, rows_skipped, points = found
+        if points or member.entry_points:
+            _check_entry_points(self.unit, member, points)
+        qp = field + self.base_qp if self.has_qp else None
+        return DecodedLevels(member, levels, qp, history_used, rows_skipped, values)
 
 
 def decode_payload(
@@ -179,43 +201,24 @@ def decode_payload(
     Raises:
         InvalidBitstream: the payload is damaged, or its entry points are not those in the header.
     """
-    header = unit.content
-    if not isinstance(header, DataUnit):
-        raise TypeError("only data units have a payload of integers")
-    has_qp = header.nnr_compressed_data_unit_payload_type != PayloadType.INT
-    density = unit.qp_density or 0
-    second_edition = unit.general_profile_idc == 1
+    payload = _UnitPayload(unit, first_edition_1_0, bases, histories)
     result = []
-    try:
-        decoder = _core.PayloadDecoder(np.frombuffer(unit.payload, np.uint8))
-        for member in payload_members(header):
-            qp = decoder.field(qp_field_bits(density)) + (unit.base_qp or 0) if has_qp else None
-            codebook = member_codebook(header, member)
-            rows, columns = matrix_shape(member.shape)
-            levels = np.empty(member.size, np.int32)
-            base = (bases or {}).get(member.name) if header.temporal_context_modeling_flag else None
-            history = (histories or {}).get(member.name)
-            history_used, rows_skipped, points = decoder.tensor(
-                levels,
-                rows,
-                columns,
-                scan_order=header.scan_order,
-                second_edition=second_edition,
-                first_edition_1_0=first_edition_1_0,
-                dependent=bool(header.dq_flag) and has_qp,
-                unary_length=header.cabac_unary_length_minus1 + 1,
-                has_parent=bool(header.parent_node_id_present_flag),
-                history=None if history is None else flat(history),
-                base=None if base is None else flat(base),
-                codebook_size=codebook[0],
-                codebook_zero_offset=codebook[1],
-            )
-            _check_entry_points(unit, member, points)
-            result.append(DecodedLevels(member, levels, qp, history_used, rows_skipped))
+    with failing_as(payload.damaged):
+        decoder = PayloadDecoder(np.frombuffer(unit.payload, np.uint8))
+        for member, levels, coding in payload.members:
+            field = decoder.field(payload.field_bits)
+            result.append(payload.decoded(member, levels, field, decoder.tensor(levels, coding)))
         decoder.finish()
-    except _core.Failure as error:
-        raise _damaged(unit, header, str(error)) from None
     return result
+
+
+def first_qp(unit: Unit) -> int | None:
+    """Return the qp of the first tensor of a payload that has qps; None if the payload does not begin like one."""
+    try:
+        decoder = PayloadDecoder(np.frombuffer(unit.payload, np.uint8))
+        return decoder.field(qp_field_bits(unit.qp_density or 0)) + (unit.base_qp or 0)
+    except Failure:
+        return None
 
 
 class PayloadBatch:
@@ -226,8 +229,8 @@ class PayloadBatch:
     """
 
     def __init__(self) -> None:
-        self._decoder = _core.BatchDecoder()
-        self._units: list[tuple[Unit, DataUnit, list[tuple[Member, Levels, bool]]]] = []
+        self._decoder = BatchDecoder()
+        self._payloads: list[tuple[_UnitPayload, bool]] = []
 
     def add(
         self,
@@ -244,42 +247,13 @@ class PayloadBatch:
             keep_levels: leave the integers as they are; otherwise those of uniformly quantised tensors become values.
             bases, histories: see :func:`decode_payload`.
         """
-        header = unit.content
-        if not isinstance(header, DataUnit):
-            raise TypeError("only data units have a payload of integers")
-        has_qp = header.nnr_compressed_data_unit_payload_type != PayloadType.INT
-        density, base_qp = unit.qp_density or 0, unit.base_qp or 0
-        field_bits = qp_field_bits(density) if has_qp else 0
-        is_temporal = bool(header.temporal_context_modeling_flag)
-        members: list[tuple[Member, Levels, bool]] = []
+        payload = _UnitPayload(unit, False, bases, histories)
+        becomes_values = payload.has_qp and not keep_levels
         self._decoder.begin(np.frombuffer(unit.payload, np.uint8))
-        for member in payload_members(header):
-            codebook = member_codebook(header, member)
-            rows, columns = matrix_shape(member.shape)
-            levels: Levels = np.empty(rows * columns, np.int32)
-            base = bases.get(member.name) if bases and is_temporal else None
-            history = histories.get(member.name) if histories else None
-            dequantizes = has_qp and not keep_levels and codebook[0] == 0
-            self._decoder.add(
-                levels,
-                rows,
-                columns,
-                field_bits,
-                header.scan_order,
-                unit.general_profile_idc == 1,
-                has_qp and header.dq_flag == 1,
-                header.cabac_unary_length_minus1 + 1,
-                header.parent_node_id_present_flag == 1,
-                None if history is None else flat(history),
-                None if base is None else flat(base),
-                codebook[0],
-                codebook[1],
-                dequantizes,
-                base_qp,
-                density,
-            )
-            members.append((member, levels, dequantizes))
-        self._units.append((unit, header, members))
+        for _, levels, coding in payload.members:
+            dequantizes = becomes_values and coding.codebook_size == 0
+            self._decoder.add(levels, coding, payload.field_bits, dequantizes, payload.base_qp, unit.qp_density or 0)
+        self._payloads.append((payload, becomes_values))
 
     def run(self) -> None:
         """Decode until no payload is left to begin with; every thread that takes part calls it once."""
@@ -291,20 +265,16 @@ class PayloadBatch:
         Raises:
             InvalidBitstream: the payload of the next unit is damaged, or its entry points are not those in the header.
         """
-        for (unit, header, members), result in zip(self._units, self._decoder.results(), strict=True):
-            if isinstance(result, str):
-                raise _damaged(unit, header, result)
-            has_qp = header.nnr_compressed_data_unit_payload_type != PayloadType.INT
-            base_qp = unit.base_qp or 0
+        for (payload, becomes_values), result in zip(self._payloads, self._decoder.results(), strict=True):
+            if isinstance(result, tuple):
+                message, status = result
+                raise payload.damaged(message, reason_of(status))
             parts = []
-            for (member, levels, dequantized), (field, history_used, rows_skipped, points) in zip(
-                members, result, strict=True
+            for (member, levels, coding), (field, history_used, rows_skipped, points) in zip(
+                payload.members, result, strict=True
             ):
-                if points or member.entry_points:
-                    _check_entry_points(unit, member, points)
-                qp = field + base_qp if has_qp else None
-                values = levels.view(np.float32) if dequantized else None
-                parts.append(DecodedLevels(member, levels, qp, history_used, rows_skipped, values))
+                values = levels.view(np.float32) if becomes_values and coding.codebook_size == 0 else None
+                parts.append(payload.decoded(member, levels, field, (history_used, rows_skipped, points), values))
             yield parts
 
 
@@ -319,16 +289,7 @@ def _check_entry_points(unit: Unit, member: Member, points: Sequence[tuple[int, 
         )
 
 
-def _damaged(unit: Unit, header: DataUnit, message: str) -> InvalidBitstream:
-    place = unit.offset + unit.header_bytes
-    return InvalidBitstream(f"data unit of {header.name!r}: {message}", unit=unit.index, offset=place)
-
-
-def member_codebook(header: DataUnit, member: Member) -> tuple[int, int]:
-    """Return size and zero offset of the codebook of a member of a data unit, (0, 0) if it has none."""
-    codebook = header.codebook
-    if member.role.value == "h" and header.is_block:
-        codebook = header.codebook_h
-    elif header.is_block and not member.role.is_weight:
-        codebook = None
+def _codebook_size(header: DataUnit, member: Member) -> tuple[int, int]:
+    """Size and zero offset of the codebook of a member of a data unit, (0, 0) if it has none."""
+    codebook = codebook_of(header, member.role)
     return (0, 0) if codebook is None else (len(codebook.values), codebook.zero_offset)

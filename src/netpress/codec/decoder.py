@@ -13,16 +13,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from netpress.bitstream import Codebook, DataUnit, MemberRole, PayloadType, Unit, payload_members
+from netpress.bitstream import PayloadType, Unit, codebook_of, payload_members
 from netpress.bitstream.payload import DecodedLevels, PayloadBatch, decode_payload
 from netpress.codec.index import BytesLike, header_of, index_stream, unit_elements
 from netpress.codec.update_state import UpdateState
 from netpress.errors import BaseMismatch, InvalidBitstream, InvalidModel
 from netpress.limits import DecodeLimits
 from netpress.parallel import Progress, on_all_cores, ordered_map
-from netpress.quantize.levels import dequantize
+from netpress.quantize.dequantize import dequantize
 
-__all__ = ["DecodedUnit", "Decoder", "codebook_of", "decode_first_edition", "decode_unit"]
+__all__ = ["DecodedUnit", "Decoder", "decode_first_edition", "decode_unit"]
 
 Array = npt.NDArray[Any]
 _BATCH_VALUES = 1 << 25
@@ -246,15 +246,6 @@ def _restored(unit: Unit, parts: list[DecodedLevels], *, keep_levels: bool) -> D
             value = _dequantized(part, part.levels.copy() if keep_levels else part.levels, unit)
         tensors[part.member.name] = value.reshape(part.member.shape)
     return DecodedUnit(unit, tensors, parts if keep_levels else [])
-
-
-def codebook_of(header: DataUnit, role: MemberRole) -> Codebook | None:
-    """Return the codebook of one tensor of a data unit."""
-    if not header.is_block:
-        return header.codebook
-    if not role.is_weight:
-        return None
-    return header.codebook_h if role is MemberRole.H else header.codebook
 
 
 def _dequantized(part: DecodedLevels, levels: npt.NDArray[np.int32], unit: Unit) -> npt.NDArray[np.float32]:

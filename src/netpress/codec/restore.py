@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from netpress.bitstream import DataUnit, MemberRole, PayloadType, Unit, member_roles, payload_members
+from netpress.bitstream import MemberRole, PayloadType, Unit, payload_members, payload_roles
 from netpress.codec.index import header_of
 from netpress.codec.record import CodedTensor, Output, Record
 from netpress.errors import InvalidBitstream, InvalidModel, LimitExceeded
@@ -150,7 +150,7 @@ def _layers(units: Sequence[Unit]) -> list[_Layer]:
         headers = [header_of(unit) for unit in units[index : index + count]]
         members = [member for h in headers for member in payload_members(h)]
         if header.is_block or count > 1:
-            roles = [m.role for m in members] if header.is_block else _payload_roles(header)
+            roles = payload_roles(header.compressed_parameter_types)
             at = {role: position + i for i, role in enumerate(roles)}
             last = headers[-1]
             is_decomposed = MemberRole.G in at
@@ -161,24 +161,10 @@ def _layers(units: Sequence[Unit]) -> list[_Layer]:
     return layers
 
 
-def _payload_roles(header: DataUnit) -> list[MemberRole]:
-    """Return the roles of the tensors of a layer in payload order."""
-    ids = tuple(role.value for role in member_roles(header.compressed_parameter_types))
-    block = DataUnit(
-        ids,
-        (1,),
-        PayloadType.BLOCK,
-        compressed_parameter_types=header.compressed_parameter_types,
-        decomposition_rank=1,
-        g_number_of_rows=1,
-    )
-    return [member.role for member in payload_members(block)]
-
-
 def _run_length(units: Sequence[Unit], start: int) -> int:
     """Return how many units from ``start`` carry the tensors of one layer, 1 if they do not make a whole layer."""
     first = header_of(units[start])
-    roles = _payload_roles(first)
+    roles = payload_roles(first.compressed_parameter_types)
     run = [header_of(unit) for unit in units[start : start + len(roles)]]
     if len(run) < len(roles) or any(
         h.is_block or h.compressed_parameter_types != first.compressed_parameter_types for h in run

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-import netpress.native as _core
 from netpress.bitstream import (
     DataUnit,
     Member,
@@ -28,7 +27,7 @@ from netpress.bitstream import (
     payload_members,
     trace_stream,
 )
-from netpress.bitstream.payload import qp_field_bits
+from netpress.bitstream.payload import first_qp
 from netpress.codec.decoder import decode_first_edition, decode_unit
 from netpress.codec.index import BytesLike, header_of, index_stream
 from netpress.codec.record import Output, Record
@@ -401,11 +400,7 @@ def _first_qp(unit: Unit, member: Member) -> int | None:
         return None
     if payload_members(header)[0] != member:
         return None
-    try:
-        decoder = _core.PayloadDecoder(np.frombuffer(unit.payload, np.uint8))
-        return decoder.field(qp_field_bits(unit.qp_density or 0)) + (unit.base_qp or 0)
-    except _core.Failure:
-        return None
+    return first_qp(unit)
 
 
 def _tools(header: DataUnit, member: Member) -> tuple[str, ...]:

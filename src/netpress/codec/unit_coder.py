@@ -11,17 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from netpress.bitstream import Codebook, CompressedParameterTypes, DataUnit, EntryPoint, MemberRole, PayloadType
-from netpress.bitstream.payload import (
-    SEARCH_BEST,
-    SEARCH_OFF,
-    SEARCH_REFERENCE,
-    CodedLevels,
-    encode_payload,
-    matrix_shape,
-)
+from netpress.bitstream.payload import CodedLevels, encode_payload
 from netpress.bitstream.units import INFERRED_UNARY_LENGTH_MINUS1
 from netpress.config import EncodeConfig
 from netpress.errors import InvalidConfig, InvalidModel
+from netpress.native import Search, TensorCoding, matrix_shape
 from netpress.parameters import ParameterKind
 from netpress.quantize.codebook import codebook_header_bits, codebook_levels, reference_prefers_codebook
 from netpress.quantize.levels import quantize
@@ -202,7 +196,7 @@ def _as_given(tensor: UnitTensor, given: QuantizedTensor, config: EncodeConfig) 
     plain = QuantizedMember(tensor, levels, given.qp, given.dependent, None)
     if given.dependent or given.codebook is False or not levels.size:
         return plain
-    candidate = codebook_levels(levels, config.main_unary_length_minus1, first_edition_1_0=False, search=False)
+    candidate = codebook_levels(levels, _unary_length(config), first_edition_1_0=False, search=False)
     listed = QuantizedMember(tensor, candidate.levels, given.qp, False, candidate.codebook)
     return listed if given.codebook else _smaller(plain, listed, config)
 
@@ -220,7 +214,7 @@ def _uniform(tensor: UnitTensor, config: EncodeConfig, qp: int, dependent: bool)
         qp_density=config.qp_density,
         dependent=dependent,
         lambda_scale=config.rate_weight,
-        rate_unary_length=config.main_unary_length_minus1,
+        unary_length=_unary_length(config),
         reference=config.is_reference,
         passes=config.rate_passes,
         scan_order=config.scan_order,
@@ -247,8 +241,7 @@ def _with_codebook(tensor: UnitTensor, main_qp: int, config: EncodeConfig, *, al
         finer = max(finer, qp_range(config.qp_density, config.base_qp)[0])
     levels, qp = _uniform(tensor, config, finer, False)
     first_edition_1_0 = config.is_first_edition_1_0
-    # NNCodec 2 searches with one greater-than flag less than it codes with.
-    unary_length = config.main_unary_length_minus1 + (1 if first_edition_1_0 else 0)
+    unary_length = _unary_length(config)
     candidate = codebook_levels(levels, unary_length, first_edition_1_0=first_edition_1_0, search=reference)
     chosen = QuantizedMember(tensor, candidate.levels, qp, False, candidate.codebook)
     if always:
@@ -256,17 +249,13 @@ def _with_codebook(tensor: UnitTensor, main_qp: int, config: EncodeConfig, *, al
     uniform, uniform_qp = _uniform(tensor, config, main_qp, True) if config.use_dq else (levels, qp)
     plain = QuantizedMember(tensor, uniform, uniform_qp, config.use_dq, None)
     if reference:
-        prefers = reference_prefers_codebook(
-            uniform,
-            config.use_dq,
-            candidate,
-            unary_length=unary_length,
-            scan_order=config.scan_order,
-            second_edition=config.profile == 1,
-            first_edition_1_0=first_edition_1_0,
-            has_parent=config.differences,
-            search=_search(config),
+        # NNCodec 2 compares with one greater-than flag less than it codes with.
+        measured = unary_length if first_edition_1_0 else unary_length - 1
+        coding, uniform_coding = (
+            _coding(config, measured, dependent, config.scan_order, config.differences)
+            for dependent in (False, config.use_dq)
         )
+        prefers = reference_prefers_codebook(uniform, candidate, coding, uniform_coding, _search(config))
         return chosen if prefers else plain
     return _smaller(plain, chosen, config)
 
@@ -277,10 +266,36 @@ def _bytes(unit: CodedUnit) -> int:
     return len(unit.payload) + (0 if book is None else (codebook_header_bits(book) + 7) // 8)
 
 
-def _search(config: EncodeConfig) -> int:
+def _unary_length(config: EncodeConfig) -> int:
+    return config.main_unary_length_minus1 + 1
+
+
+def _search(config: EncodeConfig) -> Search:
     if not config.searches_parameters:
-        return SEARCH_OFF
-    return SEARCH_REFERENCE if config.is_reference else SEARCH_BEST
+        return Search.OFF
+    return Search.REFERENCE if config.is_reference else Search.BEST
+
+
+def _coding(
+    config: EncodeConfig,
+    unary_length: int,
+    dependent: bool,
+    scan_order: int,
+    has_parent: bool,
+    *,
+    skip_rows: bool = False,
+    use_history: bool = False,
+) -> TensorCoding:
+    return TensorCoding(
+        scan_order=scan_order,
+        second_edition=config.profile == 1,
+        first_edition_1_0=config.is_first_edition_1_0,
+        dependent=dependent,
+        unary_length=unary_length,
+        has_parent=has_parent,
+        skip_rows=skip_rows,
+        use_history=use_history,
+    )
 
 
 def _coded(members: list[QuantizedMember], job: UnitJob, *, block: bool) -> CodedUnit:
@@ -289,20 +304,17 @@ def _coded(members: list[QuantizedMember], job: UnitJob, *, block: bool) -> Code
     coded = [_coded_levels(member, job) for member in members]
     has_parent = bool(header.parent_node_id_present_flag)
 
-    def payload(unary_length: int, skip_rows: bool, use_history: bool) -> tuple[bytes, tuple[EntryPoint, ...]]:
-        return encode_payload(
-            coded,
-            qp_density=config.qp_density,
-            dependent=bool(header.dq_flag),
-            unary_length=unary_length + 1,
-            scan_order=header.scan_order,
-            second_edition=config.profile == 1,
-            first_edition_1_0=config.is_first_edition_1_0,
-            has_parent=has_parent,
+    def payload(minus1: int, skip_rows: bool, use_history: bool) -> tuple[bytes, tuple[EntryPoint, ...]]:
+        coding = _coding(
+            config,
+            minus1 + 1,
+            bool(header.dq_flag),
+            header.scan_order,
+            has_parent,
             skip_rows=skip_rows,
             use_history=use_history,
-            search=_search(config),
         )
+        return encode_payload(coded, coding, qp_density=config.qp_density, search=_search(config))
 
     main = config.main_unary_length_minus1
     flags = [(skip, False) for skip in _row_skipping(members, header, config)]
@@ -310,8 +322,8 @@ def _coded(members: list[QuantizedMember], job: UnitJob, *, block: bool) -> Code
         flags += [(skip, True) for skip, _ in flags]
     tried = [(*payload(main, *flag), main, flag) for flag in flags]
     best = min(tried, key=lambda trial: len(trial[0]))
-    for unary_length in config.unary_lengths_minus1(job.size)[1:]:
-        trial = (*payload(unary_length, *best[3]), unary_length, best[3])
+    for minus1 in config.unary_lengths_minus1(job.size)[1:]:
+        trial = (*payload(minus1, *best[3]), minus1, best[3])
         # Another length than the inferred one takes a byte in the header.
         if len(trial[0]) + 1 < len(best[0]) + (best[2] != main):
             best = trial

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from netpress.bitstream import PayloadType, UnitType, payload_members, scan_units
-from netpress.bitstream.payload import SEARCH_OFF, CodedLevels, encode_payload
+from netpress.bitstream.payload import CodedLevels, encode_payload
 from netpress.codec.decoder import Decoder
 from netpress.codec.encoder import Encoder
 from netpress.codec.index import header_of, index_stream
@@ -20,6 +20,7 @@ from netpress.errors import InvalidBitstream, InvalidModel
 from netpress.federated.config import FederatedConfig, Sparsification
 from netpress.federated.layout import Group, GroupKind, Layout, Model, is_integer
 from netpress.limits import DecodeLimits
+from netpress.native import Search, TensorCoding
 from netpress.parameters import Parameter, ParameterKind
 from netpress.quantize.levels import quantize
 from netpress.quantize.step_size import qp_for_step, qp_range
@@ -38,7 +39,7 @@ Array = npt.NDArray[Any]
 _DENSITY = 4
 """Fine steps: between one that carries nothing and one that carries too much there is little room."""
 _UNIT_TYPES = (UnitType.STR, UnitType.MPS, UnitType.NDU)
-_UNARY_LENGTH_MINUS1 = 9
+_UNARY_LENGTH = 10
 _FIRST_STEP = 8.0
 """The coarsest step that is tried, in root mean squares of the values that changed."""
 _MOST_CARRIED = 0.98
@@ -198,19 +199,8 @@ def _searched(values: Model, least: float, budget: float, config: FederatedConfi
 def _coded_bytes(tensor: QuantizedTensor) -> int:
     """Return the bytes of some levels, some per cent above what is sent: parameters are not searched here."""
     levels = CodedLevels(tensor.levels, tensor.levels.shape, tensor.qp, (0, 0), None, None)
-    data, _ = encode_payload(
-        [levels],
-        qp_density=_DENSITY,
-        dependent=True,
-        unary_length=_UNARY_LENGTH_MINUS1 + 1,
-        scan_order=0,
-        second_edition=True,
-        first_edition_1_0=False,
-        has_parent=True,
-        skip_rows=False,
-        use_history=False,
-        search=SEARCH_OFF,
-    )
+    coding = TensorCoding(dependent=True, unary_length=_UNARY_LENGTH, has_parent=True)
+    data, _ = encode_payload([levels], coding, qp_density=_DENSITY, search=Search.OFF)
     return len(data)
 
 
@@ -225,7 +215,7 @@ def _at_qp(name: str, value: Array, qp: int, config: FederatedConfig) -> Quantiz
         qp_density=_DENSITY,
         dependent=True,
         lambda_scale=config.rate_weight,
-        rate_unary_length=_UNARY_LENGTH_MINUS1,
+        unary_length=_UNARY_LENGTH,
         reference=False,
         name=name,
     )

@@ -11,10 +11,10 @@ import itertools
 import numpy as np
 import numpy.typing as npt
 
-import netpress.native as _core
 from netpress.bitstream import Codebook
 from netpress.bitstream.bits import ue_bits
-from netpress.bitstream.payload import CodedLevels, encode_payload, matrix_shape
+from netpress.bitstream.payload import CodedLevels, encode_payload
+from netpress.native import Search, TensorCoding, codebook_zero_offset, matrix_shape
 
 __all__ = ["CodebookLevels", "codebook_header_bits", "codebook_levels", "reference_prefers_codebook"]
 
@@ -43,7 +43,7 @@ def codebook_levels(levels: Levels, unary_length: int, *, first_edition_1_0: boo
 
     Args:
         levels: int32 of any shape, at least one value.
-        unary_length: 1..256, for the search.
+        unary_length: of the coding, 1..256, for the search.
         first_edition_1_0: search with the payloads of NNCodec 1.0.
         search: find the zero offset with the shortest payload, as NNCodec does (one trial per entry); otherwise zero is
             the level 0, or the most frequent one where there is no 0.
@@ -52,7 +52,7 @@ def codebook_levels(levels: Levels, unary_length: int, *, first_edition_1_0: boo
     indexes: Levels = inverse.reshape(-1).astype(np.int32)
     if search:
         rows, columns = matrix_shape(levels.shape)
-        zero = _core.codebook_zero_offset(indexes, rows, columns, len(values), unary_length, first_edition_1_0)
+        zero = codebook_zero_offset(indexes, rows, columns, len(values), unary_length, first_edition_1_0)
     else:
         at_zero = np.flatnonzero(values == 0)
         zero = int(at_zero[0]) if at_zero.size else int(np.argmax(counts))
@@ -61,35 +61,23 @@ def codebook_levels(levels: Levels, unary_length: int, *, first_edition_1_0: boo
 
 
 def reference_prefers_codebook(
-    uniform: Levels,
-    uniform_dependent: bool,
-    candidate: CodebookLevels,
-    *,
-    unary_length: int,
-    scan_order: int,
-    second_edition: bool,
-    first_edition_1_0: bool,
-    has_parent: bool,
-    search: int,
+    uniform: Levels, candidate: CodebookLevels, coding: TensorCoding, uniform_coding: TensorCoding, search: Search
 ) -> bool:
     """Decide between uniform levels and a codebook as NNCodec does.
 
     It adds the *bits* of the codebook to the *bytes* of the payload, and codes both without the codebook's bounds.
+
+    Args:
+        uniform: the uniform levels.
+        candidate: the codebook's.
+        coding: how NNCodec would code the candidate here.
+        uniform_coding: how it would code the uniform levels.
+        search: of the parameter sets.
     """
 
-    def payload_bytes(levels: Levels, dependent: bool) -> int:
-        payload, _ = encode_payload(
-            [CodedLevels(levels, levels.shape, None)],
-            qp_density=0,
-            dependent=dependent,
-            unary_length=unary_length,
-            scan_order=scan_order,
-            second_edition=second_edition,
-            first_edition_1_0=first_edition_1_0,
-            has_parent=has_parent,
-            search=search,
-        )
+    def payload_bytes(levels: Levels, coding: TensorCoding) -> int:
+        payload, _ = encode_payload([CodedLevels(levels, levels.shape, None)], coding, qp_density=0, search=search)
         return len(payload)
 
-    cost = payload_bytes(candidate.levels, False) + codebook_header_bits(candidate.codebook)
-    return cost < payload_bytes(uniform, uniform_dependent)
+    cost = payload_bytes(candidate.levels, coding) + codebook_header_bits(candidate.codebook)
+    return cost < payload_bytes(uniform, uniform_coding)

@@ -10,14 +10,16 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-import netpress.native as _core
-from netpress.errors import InvalidModel
+from netpress.errors import InvalidModel, Reason
+from netpress.native import FrozenRates, failing_as
+from netpress.native import quantize_feedback as quantize_stripe
 from netpress.quantize.step_size import step_size
 
 __all__ = ["LARGEST_LEVEL", "Form", "factor", "form_error", "quantize_feedback", "quantize_feedback_rows"]
@@ -149,7 +151,7 @@ def quantize_feedback(
             ``importance`` takes the place of ``row_importance``. None: rows are on their own.
         rate_weight: lambda, the price of a bit in units of ``importance * row_importance * error**2``, at least 0.
         passes: searches with a rate, each with the statistics of the one before; ignored without a rate.
-        unary_length: cabac_unary_length_minus1 + 1, for the rate.
+        unary_length: of the coding, 1..256, for the rate.
         threads: at most so many; None: all cores. The result is the same for any number.
         name: of the tensor, for errors.
 
@@ -182,13 +184,19 @@ def quantize_feedback(
     search = _Search(flat, form, importance, row_form, step, dependent, threads, name)
     levels = search.run(None)
     if rate_weight > 0:
-        rates = np.empty(_core.RATE_COUNT, np.float32)
         for _ in range(passes):
             # Costs are in squared steps.
-            price = rate_weight / (step * step)
-            _core.fill_rates(levels.reshape(-1), rates, dependent=dependent, unary_length=unary_length, lambda_=price)
-            levels = search.run(rates)
+            levels = search.run(_rates(levels, dependent, unary_length, rate_weight / (step * step)))
     return levels.reshape(weights.shape)
+
+
+def _rates(levels: Levels, dependent: bool, unary_length: int, price: float) -> FrozenRates:
+    return FrozenRates.of_levels(levels.reshape(-1), dependent=dependent, unary_length=unary_length, lambda_=price)
+
+
+def _too_large(name: str | None) -> Callable[[str, Reason], InvalidModel]:
+    message = "a weight is too many steps large for error feedback"
+    return lambda _, reason: InvalidModel(message, tensor=name, reason=reason)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -204,7 +212,7 @@ class _Search:
     threads: int | None
     name: str | None
 
-    def run(self, rates: npt.NDArray[np.float32] | None) -> Levels:
+    def run(self, rates: FrozenRates | None) -> Levels:
         """Return the levels, quantised stripe by stripe."""
         levels = np.empty(self.weights.shape, np.int32)
         stripes = self._stripes()
@@ -231,7 +239,7 @@ class _Search:
             starts = [g + in_group * i // parts for g in range(0, rows, in_group) for i in range(parts)]
         return list(zip(starts, [*starts[1:], rows], strict=True))
 
-    def _run_stripe(self, levels: Levels, stripe: tuple[int, int], rates: npt.NDArray[np.float32] | None) -> None:
+    def _run_stripe(self, levels: Levels, stripe: tuple[int, int], rates: FrozenRates | None) -> None:
         first, end = stripe
         in_group = self.weights.shape[0] // self.form.groups
         groups = slice(first // in_group, -(-end // in_group))
@@ -242,8 +250,8 @@ class _Search:
                 "row_influence": self.row_form.influence[0, first:end].reshape(-1),
                 "row_block": self.row_form.block,
             }
-        try:
-            _core.quantize_feedback(
+        with failing_as(_too_large(self.name)):
+            quantize_stripe(
                 self.weights[first:end].reshape(-1),
                 levels[first:end].reshape(-1),
                 end - first,
@@ -259,8 +267,6 @@ class _Search:
                 end_state=0 if end < self.weights.shape[0] else -1,
                 **rows,
             )
-        except _core.Failure:
-            raise InvalidModel("a weight is too many steps large for error feedback", tensor=self.name) from None
 
 
 def quantize_feedback_rows(
@@ -303,15 +309,8 @@ def quantize_feedback_rows(
         return np.zeros(weights.shape, np.int32)
     step = float(np.float32(step_size(qp, qp_density)))
     levels = _run_rows(blocks, form, step, dependent, None, name)
-    rates = np.empty(_core.RATE_COUNT, np.float32)
     for _ in range(passes if rate_weight > 0 else 0):
-        _core.fill_rates(
-            levels.reshape(-1),
-            rates,
-            dependent=dependent,
-            unary_length=unary_length,
-            lambda_=rate_weight / (step * step),
-        )
+        rates = _rates(levels, dependent, unary_length, rate_weight / (step * step))
         levels = _run_rows(blocks, form, step, dependent, rates, name)
     return levels.reshape(weights.shape)
 
@@ -321,7 +320,7 @@ def _run_rows(
     form: Form,
     step: float,
     dependent: bool,
-    rates: npt.NDArray[np.float32] | None,
+    rates: FrozenRates | None,
     name: str | None,
 ) -> Levels:
     """Return the levels of one search, row after row of shape (outputs, kernel)."""
@@ -335,8 +334,8 @@ def _run_rows(
         group, place = divmod(row, in_group)
         own = slice(place * kernel, (place + 1) * kernel)
         influence = form.influence[group, own]
-        try:
-            state = _core.quantize_feedback(
+        with failing_as(_too_large(name)):
+            state = quantize_stripe(
                 weights[row].reshape(-1),
                 levels[row].reshape(-1),
                 outputs,
@@ -352,8 +351,6 @@ def _run_rows(
                 targets=targets[row].reshape(-1),
                 start_state=state,
             )
-        except _core.Failure:
-            raise InvalidModel("a weight is too many steps large for error feedback", tensor=name) from None
         end = (group + 1) * in_group
         if row + 1 < end:
             errors = weights[row] - levels[row].astype(np.float32) * np.float32(step)

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from netpress.errors import InvalidModel
-from netpress.quantize.levels import dequantize
+from netpress.quantize.dequantize import dequantize
 
 __all__ = ["QuantizedTensor"]
 

@@ -16,10 +16,10 @@ import torch
 from torch import nn
 
 from netpress.api import decode
-from netpress.bitstream import PayloadType, payload_members
+from netpress.bitstream import PayloadType, codebook_of, payload_members
 from netpress.bitstream.reader import NetpressWarning
 from netpress.calibration.collect import calibrate
-from netpress.codec.decoder import codebook_of, decode_unit
+from netpress.codec.decoder import decode_unit
 from netpress.codec.encoder import Encoder
 from netpress.codec.index import header_of, index_stream
 from netpress.codec.record import Record

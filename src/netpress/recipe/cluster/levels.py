@@ -8,7 +8,7 @@ import numpy.typing as npt
 from netpress.bitstream import Codebook
 from netpress.errors import InvalidConfig, InvalidModel
 from netpress.quantize.codebook import codebook_header_bits
-from netpress.quantize.levels import dequantize
+from netpress.quantize.dequantize import dequantize
 from netpress.quantize.step_size import qp_for_step, qp_range, step_size
 from netpress.quantize.tensor import QuantizedTensor
 from netpress.recipe.cluster.lloyd import Clusters
