@@ -32,7 +32,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "uniform quantisation": {"use_dq": False},
     "no rate": {"lambda_scale": 0.0},
     "no folding, fine vectors": {"fold_batch_norm": False, "nonweight_qp": FINEST_VECTOR_QP},
-    "no choice of smaller codes": {"row_skipping": False, "cabac_unary_length_minus1": 9},
+    "no choice of smaller codes": {"row_skipping": False, "unary_length": 10},
 }
 
 

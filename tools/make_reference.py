@@ -1,4 +1,4 @@
-"""Writes docs/reference.md and the table in docs/limits.md from the source code.
+"""Writes docs/reference.md, docs/effort.md and the table in docs/limits.md from the source code.
 
 Usage: python tools/make_reference.py [--check]
 """
@@ -18,6 +18,7 @@ import typer.main
 import netpress
 from netpress import recipe
 from netpress.cli import app
+from netpress.config import EFFORT, GROUPS, EffortLevel
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 HEAD = """# Reference
@@ -53,6 +54,54 @@ def field_table(cls: type) -> str:
     return "\n".join(["| name | default | meaning |", "|---|---|---|", *rows])
 
 
+def range_text(described: Any) -> str:
+    """Return the values that an option takes."""
+    if described.choices:
+        return ", ".join(f"`{choice}`" for choice in described.choices)
+    if described.fixed_range is not None:
+        low, high = described.fixed_range
+        return f"{low:g}..{high:g}" if high < 1e6 else f"from {low:g}"
+    return "depends on `qp_density` and `base_qp`" if described.range is not None else ""
+
+
+def option_tables() -> str:
+    """Return the tables of the settings of an encoder, by group."""
+    options = netpress.EncodeConfig.options()
+    texts = {name: text for name, _, text in described_fields(netpress.EncodeConfig) if name in options}
+    parts = []
+    for group, heading in GROUPS.items():
+        rows = []
+        for name, described in options.items():
+            if described.group == group:
+                flag = f"`{described.flag}`" if described.flag else ""
+                words = (f"`{name}`", f"`{described.default!r}`", range_text(described), flag, cell(texts[name]))
+                rows.append(f"| {' | '.join(words)} |")
+        head = ["| name | default | range | command line | meaning |", "|---|---|---|---|---|"]
+        parts.append("\n".join([f"### {heading}", "", *head, *rows]))
+    return "\n\n".join(parts)
+
+
+EFFORT_HEAD = """# Effort
+
+Written by `tools/make_reference.py` from the source code.
+
+`effort` trades time for bytes: what each level switches on. Most tools also have an option of their own, which
+overrules the level; see [options](reference.md).
+"""
+
+
+def effort() -> str:
+    """Return docs/effort.md: the levels by tools."""
+    fields = dataclasses.fields(EffortLevel)
+    levels = " | ".join(f"{level}{' (default)' if level == netpress.EncodeConfig().effort else ''}" for level in EFFORT)
+    rows = []
+    for field in fields:
+        values = [getattr(level, field.name) for level in EFFORT.values()]
+        cells = [("yes" if value else "") if isinstance(value, bool) else f"{value:g}" for value in values]
+        rows.append(f"| {field.metadata['title']} | {' | '.join(cells)} |")
+    return "\n".join([EFFORT_HEAD, f"| tool | {levels} |", "|---" + "|:---:" * len(EFFORT) + "|", *rows]) + "\n"
+
+
 def stage_sections() -> str:
     """Return the sections of the stages of recipes."""
     parts = []
@@ -72,7 +121,7 @@ def command_section(name: str, command: Any) -> str:
     """Return the section of one verb."""
     rows = []
     for parameter in command.params:
-        if parameter.name == "help":
+        if parameter.name == "help" or parameter.hidden:
             continue
         words = [*parameter.opts, *parameter.secondary_opts]
         label = parameter.metavar or parameter.name if parameter.param_type_name == "argument" else ", ".join(words)
@@ -90,7 +139,7 @@ def reference() -> str:
         named = [(name, command)] if parts is None else [(f"{name} {part}", parts[part]) for part in parts]
         verbs += [command_section(*entry) for entry in named]
     exits = "Exit codes: 0 done, 1 bad input (one line on standard error says what), 2 wrong usage, 130 interrupted."
-    parts = [HEAD, "## EncodeConfig", "", field_table(netpress.EncodeConfig), ""]
+    parts = [HEAD, "## EncodeConfig", "", option_tables(), ""]
     parts += ["## Task", "", field_table(netpress.Task), "", "## Stages of recipes", "", stage_sections(), ""]
     parts += ["## Command line", "", exits, ""]
     return "\n".join(parts) + "\n" + "\n\n".join(verbs) + "\n"
@@ -105,7 +154,11 @@ def limits(text: str) -> str:
 
 def main() -> None:
     """Write the files, or check them."""
-    files = {DOCS / "reference.md": reference(), DOCS / "limits.md": limits((DOCS / "limits.md").read_text("utf-8"))}
+    files = {
+        DOCS / "reference.md": reference(),
+        DOCS / "effort.md": effort(),
+        DOCS / "limits.md": limits((DOCS / "limits.md").read_text("utf-8")),
+    }
     stale = [path.name for path, text in files.items() if not path.exists() or path.read_text("utf-8") != text]
     if "--check" in sys.argv:
         sys.exit(f"stale: {', '.join(stale)}; run tools/make_reference.py" if stale else 0)

@@ -107,6 +107,8 @@ def _encode_to(
 
 
 def _with_options(config: EncodeConfig | None, options: Mapping[str, Any]) -> EncodeConfig:
+    if config is not None and not isinstance(config, EncodeConfig):
+        raise InvalidConfig(f"config is an EncodeConfig, not {config!r}; single options go by name, such as qp=-30")
     config = config or EncodeConfig()
     return config.replace(**options) if options else config
 
@@ -128,7 +130,7 @@ def _calibrated(
         qps=config.qp_per_tensor,
         qp_density=config.qp_density,
         use_dq=config.use_dq,
-        passes=config.rate_passes,
+        passes=config.tools.rate_passes,
         **rate,
     )
     return model.source, config.replace(allocation="sensitivity", optimize_qp=False), model.quantized

@@ -115,10 +115,10 @@ def test_options_reach_the_encoder(run: Run, model: Path, monkeypatch: pytest.Mo
         "codebook_mode": 2,
         "row_skipping": True,
         "sparsity": 0.5,
-        "struct_spars_factor": 0.9,
+        "row_threshold": 0.9,
         "scan_order": 1,
-        "cabac_unary_length_minus1": 20,
-        "param_opt": False,
+        "unary_length": 21,
+        "context_search": False,
         "profile": 1,
         "bit_depth": 8,
     }

@@ -67,14 +67,14 @@ def coded_units(
             tensor.value = integers[name] if is_integer else np.zeros(value.shape, np.float32)
             levels, qp = integers[name].reshape(value.shape), None if is_integer else coded["qp"] or 0
             members.append(QuantizedMember(tensor, levels, qp, bool(coded["dq_flag"]), books[name]))
-        tensor.base = state.levels.get(name) if config.tca else None
-        tensor.history = state.histories.get(name) if config.hdsp else None
+        tensor.base = state.levels.get(name) if config.temporal_contexts else None
+        tensor.history = state.histories.get(name) if config.history_contexts else None
         tensors.append(tensor)
     job = UnitJob(tensors, config, dimensions=unit.block.dimensions if unit.block else None)
     leader = unit.weight.name
     if config.profile == 1:
         job.depth = state.depths.get(leader, 0) + 1 if is_update(v) else 0
-        job.temporal = config.tca and config.differences and leader in state.levels
+        job.temporal = config.temporal_contexts and config.differences and leader in state.levels
     return code_members(members, job) if members else code_unit(job)
 
 

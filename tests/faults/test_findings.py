@@ -113,7 +113,7 @@ def test_finding_5_arrays_that_begin_anywhere(options: dict[str, Any]) -> None:
 def test_finding_5_arrays_that_begin_anywhere_in_updates() -> None:
     weight = np.random.default_rng(1).normal(0, 0.1, (40, 30)).astype(np.float32)
     updates = [{"w": weight * np.float32(factor)} for factor in (0.1, 0.2, -0.1)]
-    options = {"differences": True, "tca": True, "hdsp": True, "qp": -20}
+    options = {"differences": True, "temporal_contexts": True, "history_contexts": True, "qp": -20}
     encoders = netpress.Encoder(**options), netpress.Encoder(**options)
     decoders = netpress.Decoder(), netpress.Decoder()
     for update in updates:

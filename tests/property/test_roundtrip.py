@@ -97,14 +97,14 @@ def test_uniform_quantisation_is_within_half_a_step(model: dict[str, Array], qp:
             "scan_order": st.integers(0, 4),
             "profile": st.integers(0, 1),
             "codebook_mode": st.integers(0, 2),
-            "cabac_unary_length_minus1": st.sampled_from([0, 1, 10, 30, 255]),
+            "unary_length": st.sampled_from([1, 2, 11, 31, 256]),
             "qp_density": st.integers(2, 5),
-            "param_opt": st.booleans(),
+            "context_search": st.booleans(),
             "checksums": st.booleans(),
         },
     ),
 )
-@example({"w": np.array([543, -543] * 4, "i4").reshape(4, 2)}, {"profile": 0, "cabac_unary_length_minus1": 30})
+@example({"w": np.array([543, -543] * 4, "i4").reshape(4, 2)}, {"profile": 0, "unary_length": 31})
 def test_every_tool(model: dict[str, Array], options: dict[str, Any]) -> None:
     check(model, netpress.decode(netpress.encode(model, **options)), None)
 

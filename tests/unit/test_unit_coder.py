@@ -45,7 +45,7 @@ def test_headers() -> None:
 
 
 def test_search_does_not_make_it_larger() -> None:
-    assert len(coded(NOISE, param_opt=True).payload) <= len(coded(NOISE, param_opt=False).payload)
+    assert len(coded(NOISE, context_search=True).payload) <= len(coded(NOISE, context_search=False).payload)
 
 
 def test_rows_are_skipped_where_that_pays() -> None:

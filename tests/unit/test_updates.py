@@ -155,12 +155,12 @@ def test_wide_integers_in_a_chain() -> None:
 
 OPTIONS = [
     {},
-    {"tca": True},
-    {"hdsp": True},
-    {"tca": True, "hdsp": True},
-    {"tca": True, "use_dq": False, "row_skipping": True},
-    {"tca": True, "hdsp": True, "effort": 9},
-    {"tca": True, "hdsp": True, "scan_order": 1},
+    {"temporal_contexts": True},
+    {"history_contexts": True},
+    {"temporal_contexts": True, "history_contexts": True},
+    {"temporal_contexts": True, "use_dq": False, "row_skipping": True},
+    {"temporal_contexts": True, "history_contexts": True, "effort": 9},
+    {"temporal_contexts": True, "history_contexts": True, "scan_order": 1},
 ]
 
 
@@ -198,13 +198,13 @@ def test_state_makes_updates_smaller() -> None:
     same = rounds(1) * 4
     sizes = {}
     for tca in (False, True):
-        encoder = netpress.Encoder(qp=-20, differences=True, tca=tca, lambda_scale=0.0)
+        encoder = netpress.Encoder(qp=-20, differences=True, temporal_contexts=tca, lambda_scale=0.0)
         sizes[tca] = sum(len(encoder.encode(model)) for model in same)
     assert sizes[True] < sizes[False]
 
 
 def test_lost_update() -> None:
-    encoder = netpress.Encoder(qp=-20, differences=True, tca=True)
+    encoder = netpress.Encoder(qp=-20, differences=True, temporal_contexts=True)
     updates = [encoder.encode(model) for model in rounds(3)]
     decoder = netpress.Decoder()
     decoder.decode(updates[0])

@@ -103,10 +103,12 @@ CASES |= {
     "codebook": stream_case("codebooks for all weights", models.network, qp=-18, use_dq=False, codebook_mode=1),
     "codebook-few": stream_case("codebooks of few values", models.few_values, use_dq=False, codebook_mode=1),
     "codebook-none": stream_case("no codebook where one would pay", models.few_values, effort=9, codebook_mode=0),
-    "no-parameter-search": stream_case("default parameters of all contexts", models.network, qp=-24, param_opt=False),
-    "parameter-search": stream_case("searched parameters at effort 1", models.network, effort=1, param_opt=True),
-    "unary1": stream_case("one unary flag", models.network, qp=-24, cabac_unary_length_minus1=0),
-    "unary256": stream_case("256 unary flags", models.network, qp=-40, cabac_unary_length_minus1=255),
+    "no-parameter-search": stream_case(
+        "default parameters of all contexts", models.network, qp=-24, context_search=False
+    ),
+    "parameter-search": stream_case("searched parameters at effort 1", models.network, effort=1, context_search=True),
+    "unary1": stream_case("one unary flag", models.network, qp=-24, unary_length=1),
+    "unary256": stream_case("256 unary flags", models.network, qp=-40, unary_length=256),
     "scan2-codebook": stream_case(
         "blocks of values and codebooks",
         models.blocks_of_all_sizes,
@@ -122,7 +124,7 @@ CASES |= {
     "bits4": stream_case("integers of 4 bits", models.network, bit_depth=4),
     "bits8": stream_case("integers of 8 bits", models.network, bit_depth=8),
     "sparse": stream_case("weights set to zero", models.network, qp=-22, sparsity=0.6),
-    "sparse-rows": stream_case("rows set to zero", models.network, qp=-22, sparsity=0.5, struct_spars_factor=0.9),
+    "sparse-rows": stream_case("rows set to zero", models.network, qp=-22, sparsity=0.5, row_threshold=0.9),
     "by-size": stream_case("steps by the size of tensors", models.network, qp=-20, allocation="size"),
     "by-size-nonweight": stream_case(
         "steps by size, and one for all else", models.network, qp=-20, allocation="size", nonweight_qp=-40

@@ -230,24 +230,24 @@ CASES: dict[str, Case] = {
     ),
     "update-saved": Case("a file with checksums, and integers of the user's", _saved_update),
     "sequence": _sequence("differences", qp=-20, differences=True),
-    "sequence-tca": _sequence("temporal contexts", qp=-20, differences=True, tca=True),
-    "sequence-hdsp": _sequence("history-dependent significance", qp=-20, differences=True, hdsp=True),
+    "sequence-tca": _sequence("temporal contexts", qp=-20, differences=True, temporal_contexts=True),
+    "sequence-hdsp": _sequence("history-dependent significance", qp=-20, differences=True, history_contexts=True),
     "sequence-all": _sequence(
         "all tools of updates, with blocks of values",
         qp=-20,
         differences=True,
-        tca=True,
-        hdsp=True,
+        temporal_contexts=True,
+        history_contexts=True,
         device_id=3,
         scan_order=1,
         row_skipping=True,
         effort=9,
     ),
     "sequence-uniform": _sequence(
-        "temporal contexts and codebooks", qp=-16, differences=True, tca=True, use_dq=False, effort=8
+        "temporal contexts and codebooks", qp=-16, differences=True, temporal_contexts=True, use_dq=False, effort=8
     ),
     "sequence-model-first": _sequence(
-        "a whole model, then updates", first=True, qp=-20, differences=True, tca=True, pre_signalling=True
+        "a whole model, then updates", first=True, qp=-20, differences=True, temporal_contexts=True, pre_signalling=True
     ),
     "sequence-reference": _sequence(
         "the reference preset",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -26,6 +26,10 @@ from netpress.cli.recipes import load_task
 __all__ = ["compress"]
 
 
+@options.with_config(
+    without=("qp", "bit_depth", "allocation", "optimize_qp", "fold_batch_norm", "batch_norm_epsilon", "profile"),
+    defaults={"effort": 8},
+)
 def compress(
     task: Annotated[
         str,
@@ -58,7 +62,7 @@ def compress(
     data: Annotated[
         str | None, typer.Option(metavar="DIR", help="Folder with the data of the task.", show_default=False)
     ] = None,
-    effort: Annotated[int, typer.Option(min=1, max=9, help="1 is fastest, 9 smallest.")] = 8,
+    settings: dict[str, Any] = {},  # noqa: B006, the decorator fills it in
     plot: Annotated[
         str | None,
         typer.Option(metavar="IMAGE", help="Draw all trials into a .png, .svg or .pdf file.", show_default=False),
@@ -86,7 +90,7 @@ def compress(
                 max_bytes=max_bytes,
                 budget=int(budget) if budget.isdecimal() else budget,
                 confidence=confidence,
-                effort=effort,
+                **settings,
                 progress=report,
             )
         seconds = time.perf_counter() - start

@@ -50,6 +50,20 @@ def stream_file(name: str) -> Iterator[Path]:
         yield path
 
 
+@contextlib.contextmanager
+def output_file(target: str) -> Iterator[Path]:
+    """Yield the path to write; for standard output a temporary file, whose bytes are passed on at the end."""
+    if target != STANDARD_STREAM:
+        yield Path(target)
+        return
+    with tempfile.TemporaryDirectory(prefix="netpress-") as folder:
+        path = Path(folder) / "stdout.nnc"
+        yield path
+        with path.open("rb") as file:
+            shutil.copyfileobj(file, sys.stdout.buffer)
+        sys.stdout.buffer.flush()
+
+
 def display_name(name: str, standard_stream: str = "standard output") -> str:
     """What to call a file in a message."""
     return standard_stream if name == STANDARD_STREAM else name

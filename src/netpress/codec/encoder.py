@@ -219,8 +219,8 @@ class Encoder:
                 p.parameter_id,
                 p.value,  # type: ignore[arg-type]
                 steps[p.name],
-                base=state.levels.get(p.name) if config.tca else None,
-                history=state.histories.get(p.name) if config.hdsp else None,
+                base=state.levels.get(p.name) if config.temporal_contexts else None,
+                history=state.histories.get(p.name) if config.history_contexts else None,
                 quantized=given.get(p.name),
                 new=p.new,  # type: ignore[arg-type]
             )
@@ -231,7 +231,7 @@ class Encoder:
         job = UnitJob(tensors, config, dimensions=dimensions)
         if config.profile == 1 and (config.is_reference or config.signals_parents):
             job.depth = state.depths.get(leader, 0) + 1 if update else 0
-            job.temporal = config.tca and config.differences and leader in state.levels
+            job.temporal = config.temporal_contexts and config.differences and leader in state.levels
         return job
 
 

@@ -297,9 +297,7 @@ def _reference_kind(name: str, shape: tuple[int, ...]) -> ParameterKind:
 def _sparsified(parameters: list[Parameter], config: EncodeConfig) -> list[Parameter]:
     # Without a main qp there is no step that would zero weights anyway; only the target counts.
     steps = 0.0 if config.qp is None else step_size(config.qp, config.qp_density)
-    return sparsify.sparsify(
-        parameters, steps=steps, sparsity=config.sparsity, structured_gain=config.struct_spars_factor
-    )
+    return sparsify.sparsify(parameters, steps=steps, sparsity=config.sparsity, structured_gain=config.row_threshold)
 
 
 def _foldable(source: Source, parameters: list[Parameter], config: EncodeConfig) -> list[Block]:

@@ -183,7 +183,7 @@ def _quantized(tensor: UnitTensor, config: EncodeConfig) -> QuantizedMember:
         return QuantizedMember(tensor, tensor.value.astype(np.int32, copy=False), None, False, None)
     if tensor.quantized is not None:
         return _as_given(tensor, tensor.quantized, config)
-    mode = config.uses_codebooks
+    mode = config.tools.codebooks
     wanted = tensor.step.qp(tensor.value, tensor.new, tensor.name)
     if mode and tensor.value.size:
         return _with_codebook(tensor, wanted, config, always=mode == 1)
@@ -196,7 +196,7 @@ def _as_given(tensor: UnitTensor, given: QuantizedTensor, config: EncodeConfig) 
     plain = QuantizedMember(tensor, levels, given.qp, given.dependent, None)
     if given.dependent or given.codebook is False or not levels.size:
         return plain
-    candidate = codebook_levels(levels, _unary_length(config), first_edition_1_0=False, search=False)
+    candidate = codebook_levels(levels, config.tools.unary_length, first_edition_1_0=False, search=False)
     listed = QuantizedMember(tensor, candidate.levels, given.qp, False, candidate.codebook)
     return listed if given.codebook else _smaller(plain, listed, config)
 
@@ -213,10 +213,10 @@ def _uniform(tensor: UnitTensor, config: EncodeConfig, qp: int, dependent: bool)
         qp=qp,
         qp_density=config.qp_density,
         dependent=dependent,
-        lambda_scale=config.rate_weight,
-        unary_length=_unary_length(config),
+        lambda_scale=config.tools.rate_weight,
+        unary_length=config.tools.unary_length,
         reference=config.is_reference,
-        passes=config.rate_passes,
+        passes=config.tools.rate_passes,
         scan_order=config.scan_order,
         name=tensor.name,
     )
@@ -241,7 +241,7 @@ def _with_codebook(tensor: UnitTensor, main_qp: int, config: EncodeConfig, *, al
         finer = max(finer, qp_range(config.qp_density, config.base_qp)[0])
     levels, qp = _uniform(tensor, config, finer, False)
     first_edition_1_0 = config.is_first_edition_1_0
-    unary_length = _unary_length(config)
+    unary_length = config.tools.unary_length
     candidate = codebook_levels(levels, unary_length, first_edition_1_0=first_edition_1_0, search=reference)
     chosen = QuantizedMember(tensor, candidate.levels, qp, False, candidate.codebook)
     if always:
@@ -266,12 +266,8 @@ def _bytes(unit: CodedUnit) -> int:
     return len(unit.payload) + (0 if book is None else (codebook_header_bits(book) + 7) // 8)
 
 
-def _unary_length(config: EncodeConfig) -> int:
-    return config.main_unary_length_minus1 + 1
-
-
 def _search(config: EncodeConfig) -> Search:
-    if not config.searches_parameters:
+    if not config.tools.context_search:
         return Search.OFF
     return Search.REFERENCE if config.is_reference else Search.BEST
 
@@ -304,10 +300,10 @@ def _coded(members: list[QuantizedMember], job: UnitJob, *, block: bool) -> Code
     coded = [_coded_levels(member, job) for member in members]
     has_parent = bool(header.parent_node_id_present_flag)
 
-    def payload(minus1: int, skip_rows: bool, use_history: bool) -> tuple[bytes, tuple[EntryPoint, ...]]:
+    def payload(unary_length: int, skip_rows: bool, use_history: bool) -> tuple[bytes, tuple[EntryPoint, ...]]:
         coding = _coding(
             config,
-            minus1 + 1,
+            unary_length,
             bool(header.dq_flag),
             header.scan_order,
             has_parent,
@@ -316,21 +312,21 @@ def _coded(members: list[QuantizedMember], job: UnitJob, *, block: bool) -> Code
         )
         return encode_payload(coded, coding, qp_density=config.qp_density, search=_search(config))
 
-    main = config.main_unary_length_minus1
+    main = config.tools.unary_length
     flags = [(skip, False) for skip in _row_skipping(members, header, config)]
-    if config.hdsp and has_parent and all(m.tensor.history is not None for m in members):
+    if config.history_contexts and has_parent and all(m.tensor.history is not None for m in members):
         flags += [(skip, True) for skip, _ in flags]
     tried = [(*payload(main, *flag), main, flag) for flag in flags]
     best = min(tried, key=lambda trial: len(trial[0]))
-    for minus1 in config.unary_lengths_minus1(job.size)[1:]:
-        trial = (*payload(minus1, *best[3]), minus1, best[3])
+    for unary_length in config.tools.more_unary_lengths(job.size):
+        trial = (*payload(unary_length, *best[3]), unary_length, best[3])
         # Another length than the inferred one takes a byte in the header.
         if len(trial[0]) + 1 < len(best[0]) + (best[2] != main):
             best = trial
     header.entry_points = best[1]
-    header.cabac_unary_length_minus1 = best[2]
+    header.cabac_unary_length_minus1 = best[2] - 1
     header.cabac_unary_length_flag = int(
-        config.is_reference or config.profile != 1 or best[2] != INFERRED_UNARY_LENGTH_MINUS1
+        config.is_reference or config.profile != 1 or header.cabac_unary_length_minus1 != INFERRED_UNARY_LENGTH_MINUS1
     )
     names = tuple(m.tensor.name for m in members)
     return CodedUnit(header, best[0], dict(zip(names, (m.levels for m in members), strict=True)), names)
@@ -345,13 +341,13 @@ def _coded_levels(member: QuantizedMember, job: UnitJob) -> CodedLevels:
         None if member.qp is None else member.qp - job.config.base_qp,
         (0, 0) if book is None else (len(book.values), book.zero_offset),
         member.tensor.base if job.temporal else None,
-        member.tensor.history if job.config.hdsp else None,
+        member.tensor.history if job.config.history_contexts else None,
     )
 
 
 def _row_skipping(members: list[QuantizedMember], header: DataUnit, config: EncodeConfig) -> list[bool]:
     """Return the row_skip_flags to try."""
-    if config.profile != 1 or config.row_skipping is False:
+    if config.profile != 1 or config.tools.row_skipping is False:
         return [False]
     matrices = [m.levels for m in members if min(matrix_shape(m.levels.shape)) > 1]
     if header.scan_order and header.dq_flag:
@@ -360,10 +356,8 @@ def _row_skipping(members: list[QuantizedMember], header: DataUnit, config: Enco
         matrices_fit = all(matrix_shape(levels.shape)[1] <= edge for levels in matrices)
         if not matrices_fit:
             return [False]
-    if config.row_skipping is True:
+    if config.tools.row_skipping:
         return [True]
-    if config.effort < 5:
-        return [False]
     has_zero_row = any(not levels.reshape(levels.shape[0], -1).any(axis=1).all() for levels in matrices)
     return [False, True] if has_zero_row else [False]
 

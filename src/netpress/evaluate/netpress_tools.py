@@ -69,7 +69,7 @@ class NetpressTools:
             "all tools": {},
             "no trellis": {"use_dq": False},
             "no rate term": {"lambda_scale": 0.0},
-            "no parameter search": {"param_opt": False},
+            "no parameter search": {"context_search": False},
             "fine vectors": {"nonweight_qp": FINEST_VECTOR_QP},
         }
         if self.has_norms:

@@ -90,7 +90,7 @@ def encode_change(
     )
     candidates = [plain]
     if config.temporal and state.levels:
-        candidates.append(plain.replace(tca=True, hdsp=True))
+        candidates.append(plain.replace(temporal_contexts=True, history_contexts=True))
     data = min((_encoded(packed, quantized, candidate, state) for candidate in candidates), key=len)
     decoded = decode_change(layout, data, held, state)
     return dataclasses.replace(decoded, data=data)
