@@ -261,8 +261,8 @@ class EncodeConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "blocks", tuple(self.blocks))
         object.__setattr__(self, "raw_float", tuple(self.raw_float))
-        for field in _OPTIONS:
-            check_value(field, self)
+        for name, described in _DESCRIBED.items():
+            check_value(name, described, self)
         for tensor, qp in (self.qp_per_tensor or {}).items():
             integer(f"qp_per_tensor[{tensor!r}]", qp)
         if self.is_reference and self.qp is None:
@@ -284,7 +284,7 @@ class EncodeConfig:
     @classmethod
     def options(cls) -> dict[str, Option]:
         """Return what is known about each field: range, group, help, flags on the command line."""
-        return {field.name: describe(field) for field in _OPTIONS}
+        return dict(_DESCRIBED)
 
     @property
     def is_reference(self) -> bool:
@@ -391,7 +391,8 @@ class EncodeConfig:
 
 
 _OPTIONS = tuple(field for field in dataclasses.fields(EncodeConfig) if field.init)
-_NAMES = frozenset(field.name for field in _OPTIONS)
+_DESCRIBED = {field.name: describe(field) for field in _OPTIONS}
+_NAMES = frozenset(_DESCRIBED)
 
 
 def _current_names(options: Mapping[str, Any], other_names: Mapping[str, str], *, warn: bool) -> dict[str, Any]:

@@ -32,12 +32,14 @@ class Option:
     ``range`` is that of a number, both ends included, or a function of the settings that returns it. ``choices`` are
     the words that a text may be. ``flag`` is the name on the command line (None: it has no such option), with ``/``
     between those that switch on and off; ``old_flag`` works too. ``help`` is one sentence for the command line.
-    ``kind`` is the type of the values, such as ``"int"``; ``default`` is that of the field.
+    ``kind`` is the type of the values, such as ``"int"``, ``may_be_none`` whether None is one too, ``default`` what the
+    field is where nothing is said.
     """
 
     group: str
     help: str
     kind: str = ""
+    may_be_none: bool = False
     default: Any = None
     range: Range | Callable[[Any], Range] | None = None
     choices: tuple[str, ...] = ()
@@ -59,7 +61,8 @@ def option(default: Any, **description: Any) -> Any:
 def describe(field: dataclasses.Field[Any]) -> Option:
     """Return what is known about a field of the settings, with what its declaration says."""
     described: Option = field.metadata["option"]
-    return dataclasses.replace(described, kind=str(field.type).removesuffix(" | None"), default=field.default)
+    kind = str(field.type).removesuffix(" | None")
+    return dataclasses.replace(described, kind=kind, may_be_none=kind != field.type, default=field.default)
 
 
 def unknown_option(name: str, known: Iterable[str], other_names: dict[str, str]) -> InvalidConfig:
@@ -76,19 +79,18 @@ def unknown_option(name: str, known: Iterable[str], other_names: dict[str, str])
     return InvalidConfig(f"unknown option {name!r}{hint}")
 
 
-def check_value(field: dataclasses.Field[Any], settings: Any) -> None:
+def check_value(name: str, described: Option, settings: Any) -> None:
     """Check type and range of one option.
 
     Args:
-        field: the field of the settings, with its :class:`Option`.
+        name: the field of the settings.
+        described: what is known about it.
         settings: where its value is.
 
     Raises:
         InvalidConfig: the value is of another type, or outside the range.
     """
-    described = describe(field)
-    name, value, kind = field.name, getattr(settings, field.name), described.kind
-    may_be_none = kind != field.type
+    value, kind, may_be_none = getattr(settings, name), described.kind, described.may_be_none
     if value is None and may_be_none:
         return
     if kind == "bool":
