@@ -1,4 +1,4 @@
-"""The quality contract: the smallest stream at a promised quality, or the best quality under a size."""
+"""A promised quality: the smallest stream that keeps it, or the best quality in so many bytes."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def test_commands(page: str, folder: Path) -> None:
         assert result.returncode == 0, (line, result.stderr)
 
 
-@pytest.mark.parametrize("script", ["tools/make_reference.py", "benchmarks/write_pages.py"])
+@pytest.mark.parametrize("script", ["tools/make_reference.py", "tools/make_layers.py", "benchmarks/write_pages.py"])
 def test_generated_pages_are_fresh(script: str) -> None:
     if script == "benchmarks/write_pages.py":
         pytest.importorskip("netpress_zoo")  # gives the order of the tasks

@@ -1,4 +1,4 @@
-"""NNR units: headers as dataclasses, read from and written to streams.
+"""NNR units: headers as dataclasses, read from and written to streams; integers to payloads and back.
 
 Source: ISO/IEC 15938-17, high-level syntax.
 """

@@ -1,1 +1,1 @@
-"""What encoding and decoding a model consist of: tensors prepared, coded unit by unit, read and restored."""
+"""A model to a stream and back: tensors are prepared, coded unit by unit, read and restored."""

@@ -1,4 +1,4 @@
-"""Networks with their data and their measure of quality, to find what compression does to them.
+"""Measures what compression does to the networks of tasks: sweeps, stores, reports, rivals.
 
 A task is asked for by name and finds its weights and data in a folder:
 

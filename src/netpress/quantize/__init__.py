@@ -1,1 +1,1 @@
-"""Quantisation: step sizes, the choice of a qp per tensor, and the quantisers themselves."""
+"""Real values and integers: which step a tensor gets, and the quantisers."""

@@ -1,1 +1,1 @@
-"""Changes of a model before coding and their inverses: folding, scaling, low rank, sparsity."""
+"""Changes of a model before coding that a decoder undoes: folding, scaling, low rank, sparsity."""
