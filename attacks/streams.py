@@ -161,7 +161,7 @@ def size_leaves_a_gap() -> bytes:
 
 @attack(netpress.InvalidBitstream)
 def garbage_behind_the_stream() -> bytes:
-    """Trailing garbage is no unit."""
+    """Trailing garbage is not a unit."""
     return _HONEST + b"\xff" * 37
 
 
@@ -225,7 +225,7 @@ def name_without_end() -> bytes:
 
 @attack(netpress.InvalidBitstream)
 def name_that_is_not_text() -> bytes:
-    """A name that is no UTF-8 breaks whoever prints or stores it."""
+    """A name that is not UTF-8 breaks whoever prints or stores it."""
     return _HONEST[:18] + raw_unit(5, b"\x09\xff\xfe\0" + bytes(20))
 
 

@@ -4,8 +4,8 @@
 
 The same evaluation samples as those of quality.py. Each row has seven qps around a divergence of 0.03; a line is fitted
 through the logarithms of bytes and divergences, because single points scatter by 3 % and more. NNCodec's are fitted
-alike, and at each divergence from 0.01 to 0.1 its best row counts. Batch norms are folded; what is no weight has steps
-3.5 octaves finer than the main one.
+alike, and at each divergence from 0.01 to 0.1 its best row counts. Batch norms are folded; all that is not a weight has
+steps 3.5 octaves finer than the main one.
 """
 
 from __future__ import annotations

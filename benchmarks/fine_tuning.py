@@ -5,7 +5,7 @@
 Each epoch over the 5000 training images gives an update, which is coded as the difference to what the receiver holds.
 Three ways: ``netpress.encode(new, base=held)``; the same with the integers of ``netpress.quantize_model``, which looks
 at 512 unlabelled training images; and NNCodec's difference coding with TCA, with its own settings and with coarser
-steps for what is no weight, which suits it better. TCA needs an update before, so it works from the second epoch on.
+steps for what is not a weight, which suits it better. TCA needs an update before, so it works from the second epoch on.
 
 Each way is swept over several steps. Compared is the smallest size whose accuracy is within half a point of the float
 network's after fine-tuning, and, where fine-tuning itself changes the accuracy little, the share of test images that

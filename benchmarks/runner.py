@@ -137,7 +137,7 @@ class Bench:
 
 def _standard_error(divergences: Scores) -> float:
     samples = divergences.samples
-    if samples.ndim > 1:  # squares, whose quotient is no mean
+    if samples.ndim > 1:  # squares, whose quotient is not a mean
         return evaluate.standard_error(divergences)
     return float(samples.std(ddof=1) / math.sqrt(len(samples)))
 

@@ -1,4 +1,4 @@
-"""Writes the drawings of the layers in CONTRIBUTING.md and docs/notes/architecture.md from pyproject.toml and docstrings.
+"""Draws the layers in CONTRIBUTING.md and docs/notes/architecture.md, from pyproject.toml and docstrings.
 
 Usage: python tools/make_layers.py [--check]
 """

@@ -69,7 +69,7 @@ def calibrated_lines() -> list[str]:
     first, *_, last = quality.TARGETS
     means = [quality.mean_change(quality.saving(task, at) for task in tasks.values()) for at in (first, last)]
     return [
-        "With some hundred unlabelled inputs (`netpress.compress`, `netpress.calibrate`) far more goes: at equal",
+        "With a few hundred unlabelled inputs (`netpress.compress`, `netpress.calibrate`) the gain is larger: at equal",
         f"divergence of the outputs {-100 * means[0]:.0f} to {-100 * means[1]:.0f} % fewer bytes than NNCodec's best "
         f"settings, as geometric mean over {len(tasks)}",
         "networks ([by network](docs/results/quality.md)). With retraining, even smaller: "

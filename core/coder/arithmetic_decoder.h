@@ -79,7 +79,7 @@ class ArithmeticDecoder {
     spare_ = static_cast<int>(r.spare);
     position_ = static_cast<size_t>(r.next - window_.data());
   }
-  // Bytes of the payload that are still to be fetched; negative behind its end.
+  // Bytes of the payload that are still to be fetched; negative past its end.
   int64_t bytes_left() const { return static_cast<int64_t>(window_.size()) - static_cast<int64_t>(position_); }
 
   // Reads the terminating bin; checks stop pattern and that the payload is used up to its last byte. Source: ISO/IEC

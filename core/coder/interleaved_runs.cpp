@@ -148,7 +148,7 @@ struct Running {
   int32_t* out;
 };
 
-// Bits behind the spare ones are in the register already or still 0: they are read again, with the same result.
+// Bits after the spare ones are in the register already or still 0: they are read again, with the same result.
 NETPRESS_INLINE void refill(Running& r) {
   uint64_t word;
   std::memcpy(&word, r.next, sizeof(word));

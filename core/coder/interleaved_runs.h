@@ -16,13 +16,13 @@ namespace netpress {
 // 15938-17, binarisation of quantised weights.
 class BinMachine {
  public:
-  // What a bin does, from node and context in front of it to those behind it.
+  // What a bin does, from node and context in front of it to those after it.
   struct Transition {
     int16_t level;         // of a weight that ends; 0 within a weight
     int16_t node_step;     // in transitions
     int16_t context_step;  // in contexts
     uint8_t ends;          // 1 if the weight ends
-    uint8_t escapes;       // 1 if the magnitude goes on behind the unary part; the node stays
+    uint8_t escapes;       // 1 if the magnitude goes on after the unary part; the node stays
   };
 
   BinMachine(bool dependent, int unary_length);

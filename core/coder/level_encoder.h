@@ -11,7 +11,7 @@
 
 namespace netpress {
 
-// The codeword where the range is restarted: what an entry point is made of once the bits behind it are known.
+// The codeword where the range is restarted: what an entry point is made of once the bits after it are known.
 struct EncoderMark {
   uint64_t doublings;
   unsigned low;

@@ -46,7 +46,7 @@ class Row {
     }
   }
 
-  // Keeps the errors of a row whose levels are all final, for the rows behind it.
+  // Keeps the errors of a row whose levels are all final, for the rows after it.
   void end(const float* weights, const int32_t* levels, int64_t row) {
     if (form_.row_influence == nullptr) return;
     float* errors = errors_.data() + row % form_.row_block * form_.columns;

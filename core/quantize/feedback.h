@@ -40,7 +40,7 @@ struct FeedbackSettings {
 // Levels above this are not searched for: single precision has no room for the errors of larger ones.
 inline constexpr float kLargestFeedbackLevel = 1048576.0f;
 
-// Fills `levels`, row-major, and returns the state of the trellis behind the last one (0 if not dependent). Throws
+// Fills `levels`, row-major, and returns the state of the trellis after the last one (0 if not dependent). Throws
 // kLevelOutOfRange where a weight is above kLargestFeedbackLevel steps, kBadParameter where the end state cannot be
 // reached.
 int quantize_feedback(const float* weights, int32_t* levels, const FeedbackForm& form,

@@ -294,7 +294,7 @@ std::vector<uint8_t> choose_as_reference(const Banks& banks) {
   return sets;
 }
 
-// The selection flags adapt, so that a set that is not 0 makes the flags behind it dearer. Tries several prices for
+// The selection flags adapt, so that a set that is not 0 makes the flags after it dearer. Tries several prices for
 // that and keeps the choice with the smallest total.
 std::vector<uint8_t> choose_best(const Banks& banks, const TensorCoding& coding) {
   std::vector<uint8_t> best_sets(banks.size(), 0);

@@ -8,7 +8,7 @@ namespace netpress {
 
 namespace {
 
-// Counts the bins of a magnitude behind its sign.
+// Counts the bins of a magnitude after its sign.
 struct MagnitudeCounts {
   BinCounts& bins;
   int first;  // contexts below are significance and sign
@@ -74,7 +74,7 @@ BinCounts count_bins(const int32_t* levels, int64_t count, const ContextLayout& 
 
 namespace {
 
-// Adds up the cost of the bins of a magnitude behind its sign.
+// Adds up the cost of the bins of a magnitude after its sign.
 struct MagnitudeBits {
   const BinBits& bits;
   int first;  // contexts below are significance and sign

@@ -131,7 +131,7 @@ class Rows {
     return _mm256_add_epi32(_mm256_slli_epi32(index, 3), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
   }
 
-  // Bins of a magnitude; returns the number of bypass bins behind them.
+  // Bins of a magnitude; returns the number of bypass bins after them.
   template <typename Visit>
   int bins(bool negative, int64_t size, Visit&& visit) const {
     int j = 0;

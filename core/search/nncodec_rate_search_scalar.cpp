@@ -113,7 +113,7 @@ class RateSurvivors {
     return total + c[prefix_ + k].cost(false) + static_cast<uint64_t>(k) * kBypassCost;
   }
 
-  // Returns the first index behind the contexts it touches.
+  // Returns the first index after the contexts it touches.
   int adapt_prefix(SmallContext* c, int64_t rest) const {
     int k = 0;
     for (; rest >= int64_t{1} << k; ++k) {

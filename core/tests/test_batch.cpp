@@ -44,7 +44,7 @@ void damage(Random& random, std::vector<uint8_t>& payload) {
   }
 }
 
-// Many small tensors, few large ones; magnitudes behind the unary part in some of them.
+// Many small tensors, few large ones; magnitudes after the unary part in some of them.
 RandomTensor tensor_for(Random& random) {
   const int64_t edge = random.coin(6) ? 180 : random.coin(3) ? 3 : 40;
   RandomTensor t = random_tensor(random, edge, !random.coin(6));

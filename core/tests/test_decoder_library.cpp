@@ -18,7 +18,7 @@ using namespace netpress::test;
 
 namespace {
 
-// The first member of that name behind `from`, as it stands in the file.
+// The first member of that name after `from`, as it stands in the file.
 std::string member(const std::string& text, size_t from, const std::string& name) {
   size_t begin = text.find("\"" + name + "\"", from);
   begin = text.find_first_not_of(" ", text.find(':', begin) + 1);

@@ -291,7 +291,7 @@ class _Search:
             raise EvaluationFailed(what, curve=trials) from error
 
     def _margin(self, scores: Scores) -> float:
-        """What chance in the samples may have taken off the drop, at the confidence asked for."""
+        """The part of the drop that the choice of samples may hide, at the confidence asked for."""
         samples, reference = np.asarray(scores.samples), np.asarray(self.baseline.samples)
         if self.quantile == 0 or len(samples) < 2 or samples.shape != reference.shape:
             return 0.0

@@ -138,7 +138,7 @@ def scores_of(result: Any, name: str) -> Scores:
     """Bring the result of a task's ``evaluate`` into one form.
 
     Raises:
-        InvalidConfig: it is no number, has no samples, or is NaN.
+        InvalidConfig: it is not a number, has no samples, or is NaN.
     """
     if isinstance(result, Scores):
         scores = result

@@ -207,8 +207,8 @@ INVALID: dict[str, bytes] = {
     "codebook entry above 32 bits": HEAD + CODEBOOK.put(zero=2**31 - 1).unit(),
     "codebook entry below 32 bits": HEAD + CODEBOOK.put(zero=-(2**31)).unit(),
     "entry point offset negative": HEAD + SCANNED.put(o1=-6).unit(),
-    "entry point behind the payload": HEAD + SCANNED.put(o0=60, o1=0).unit(),
-    "entry point far behind the payload": HEAD + SCANNED.put(o0=2**40).unit(),
+    "entry point past the payload": HEAD + SCANNED.put(o0=60, o1=0).unit(),
+    "entry point far past the payload": HEAD + SCANNED.put(o0=2**40).unit(),
     "entry points leave the unit": HEAD + FLOAT.put(scan=1, d0=100000).unit(),
     "parent id type 3": STR + PARENT_MPS + PARENT.unit(),
     "hash leaves the unit": STR + PARENT_MPS + PARENT.put(parent_type=2).unit(),
@@ -381,7 +381,7 @@ def test_first_edition_blocks_may_have_wrong_entry_points() -> None:
     node_ids = ("node_id_present", "device_id", "parameter_id", "depth", "shift")
     assert read(first_edition + block.drop(*node_ids).unit()) == 3
     for data in (first_edition + scanned.drop(*node_ids).unit(), HEAD + block.unit()):
-        with pytest.raises(InvalidBitstream, match="behind the payload"):
+        with pytest.raises(InvalidBitstream, match="past the payload"):
             read(data)
 
 

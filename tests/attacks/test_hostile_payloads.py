@@ -147,7 +147,7 @@ def test_truncated_payloads(scan_order: int, use_dq: bool) -> None:
         try:
             damaged = rewritten(data, change)
         except netpress.InvalidModel:
-            continue  # the writer refuses entry points behind the payload
+            continue  # the writer refuses entry points past the payload
         with pytest.raises(netpress.InvalidBitstream) as caught:
             netpress.decode(damaged)
         assert caught.value.unit == unit.index

@@ -108,7 +108,7 @@ def test_wrong_usage(run: Run, tmp_path: Path) -> None:
     assert "names no tool" in run("evaluate", DIGITS, "--tools", ",", *store).stderr
     assert "there is no task 'mnist'" in run("evaluate", "mnist", *store).stderr
     (tmp_path / "text.db").write_text("not a database, but long enough to be taken for one" * 40)
-    assert "is no store of results" in one_line(run("evaluate", DIGITS, "-q", "--store", tmp_path / "text.db"))
+    assert "is not a store of results" in one_line(run("evaluate", DIGITS, "-q", "--store", tmp_path / "text.db"))
 
 
 def test_metric_that_is_nan(run: Run, tmp_path: Path) -> None:

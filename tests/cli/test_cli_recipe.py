@@ -84,7 +84,7 @@ def _network() -> torch.nn.Module:
         ('task = "none.py:task"', "no file"),
         ("[[stages]", "is not TOML"),
         ("", "names no task"),
-        ("task = 5", "task is no text"),
+        ("task = 5", "task is not text"),
     ],
 )
 def test_files_that_are_no_recipe(run: Run, folder: Path, text: str, message: str) -> None:

@@ -48,11 +48,11 @@ def test_bad_input(run: Run, store: Path, tmp_path: Path) -> None:
     assert "no file absent.sqlite with results" in one_line(run("report", "--store", "absent.sqlite", "-o", out))
     unknown = one_line(run("report", "--store", store, "-o", out, "--task", "x"))
     assert "no results of x; it has <script>" in unknown
-    assert "files that are no report" in one_line(run("report", "--store", store, "-o", tmp_path))
+    assert "files that are not a report" in one_line(run("report", "--store", store, "-o", tmp_path))
     assert "not 'pdf'" in one_line(run("report", "--store", store, "-o", out, "--figures", "pdf"))
     noise = tmp_path / "noise"
     noise.write_bytes(bytes(range(256)) * 20)
-    assert "no store of results" in one_line(run("report", "--store", noise, "-o", out))
+    assert "not a store of results" in one_line(run("report", "--store", noise, "-o", out))
     assert not out.exists()
 
 

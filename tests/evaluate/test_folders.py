@@ -72,7 +72,7 @@ def test_layouts_that_do_not_fit(images: Path, tmp_path: Path) -> None:
     with pytest.raises(InvalidConfig, match=r"no images \(\.png, .*\) in .*empty"):
         image_folder(images, size=4)
     (images / "empty" / "x.png").write_text("no image")
-    with pytest.raises(InvalidConfig, match=r"x\.png is no image"):
+    with pytest.raises(InvalidConfig, match=r"x\.png is not an image"):
         image_folder(images, size=4).inputs(np.arange(4))
 
 
@@ -90,5 +90,5 @@ def test_sounds(tmp_path: Path) -> None:
     with pytest.raises(InvalidConfig, match=r"a\.wav has 100 samples a second, wanted are 8000"):
         wav_folder(tmp_path, rate=8000, seconds=1).inputs(np.array([0]))
     (tmp_path / "yes" / "d.wav").write_text("no sound")
-    with pytest.raises(InvalidConfig, match=r"d\.wav is no \.wav file"):
+    with pytest.raises(InvalidConfig, match=r"d\.wav is not a \.wav file"):
         wav_folder(tmp_path, rate=100, seconds=1).inputs(np.array([3]))

@@ -359,10 +359,10 @@ def test_bad_input(tmp_path: Path) -> None:
     with pytest.raises(InvalidConfig, match="as svg or png, not 'pdf'"):
         report.write([samples.failed()], tmp_path, figures=["pdf"])
     (tmp_path / "thesis.tex").touch()
-    with pytest.raises(InvalidConfig, match="files that are no report"):
+    with pytest.raises(InvalidConfig, match="files that are not a report"):
         report.write([samples.failed()], tmp_path)
     (tmp_path / "results.json").write_text("{}", encoding="ascii")
-    with pytest.raises(InvalidConfig, match="files that are no report"):
+    with pytest.raises(InvalidConfig, match="files that are not a report"):
         report.write([samples.failed()], tmp_path)
     report.write([samples.failed()], tmp_path, force=True)
     report.write([samples.failed()], tmp_path)  # now it is one

@@ -102,7 +102,7 @@ def test_wrong_files(tmp_path: Path) -> None:
     with pytest.raises(InvalidConfig, match="is a folder"):
         Store(tmp_path)
     (tmp_path / "text.db").write_text("no database at all, but long enough to be read as one" * 40)
-    with pytest.raises(InvalidConfig, match="is no store of results"):
+    with pytest.raises(InvalidConfig, match="is not a store of results"):
         Store(tmp_path / "text.db")
     with Store(tmp_path / "results.db") as store:
         store.put("run", RESULTS)

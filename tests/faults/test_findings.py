@@ -100,7 +100,7 @@ class OffByOneExecutor(Executor):
 
 @pytest.mark.parametrize("options", [{}, {"effort": 2}, {"use_dq": False}, {"codebook_mode": 1, "qp": -12}])
 def test_finding_5_arrays_that_begin_anywhere(options: dict[str, Any]) -> None:
-    """Arrays from another process reached the core at addresses that are no multiple of 4, which C++ does not allow."""
+    """Arrays from another process reached the core at addresses that are not multiples of 4, against C++'s rules."""
     weight = np.random.default_rng(1).normal(0, 0.1, (40, 30)).astype(np.float32)
     model = {"w": weight, "i": np.arange(7, dtype=np.int32)}
     data = netpress.encode(model, executor=OffByOneExecutor(), **options)

@@ -231,7 +231,7 @@ def test_load_of_missing_and_empty_files(tmp_path: Path) -> None:
         (tmp_path / "empty.nnc").write_bytes(b"")
         with pytest.raises(netpress.InvalidBitstream):
             function(tmp_path / "empty.nnc")
-        (tmp_path / "text.nnc").write_text("this is no stream")
+        (tmp_path / "text.nnc").write_text("this is not a stream")
         with pytest.raises(netpress.NetpressError):
             function(tmp_path / "text.nnc")
     with pytest.raises(netpress.InvalidBitstream):

@@ -172,7 +172,7 @@ class TestErrors:
         with pytest.raises(InvalidConfig, match="no list of blocks"):
             netpress.quantize_blocks(nn.Sequential(nn.Linear(3, 3), nn.ReLU()), [torch.zeros(1, 3)], qp=-9)
 
-    @pytest.mark.parametrize(("name", "message"), [("nothing", "has no part"), ("head", "no list of blocks")])
+    @pytest.mark.parametrize(("name", "message"), [("nothing", "has no part"), ("head", "not a list of blocks")])
     def test_a_wrong_name(self, name, message):
         with pytest.raises(InvalidConfig, match=message):
             netpress.quantize_blocks(Network(), tokens(1), qp=-9, blocks=name)

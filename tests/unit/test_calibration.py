@@ -304,7 +304,7 @@ class TestContainer:
 
     def test_other_files(self, tmp_path):
         (tmp_path / "c").write_bytes(b"\x08\0\0\0\0\0\0\0{}      ")
-        with pytest.raises(InvalidModel, match="no calibration"):
+        with pytest.raises(InvalidModel, match="not a calibration"):
             netpress.Calibration.load(tmp_path / "c")
         with pytest.raises(FileNotFoundError):
             netpress.Calibration.load(tmp_path / "d")

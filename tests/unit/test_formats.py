@@ -233,7 +233,7 @@ def field(dtype: Any = "F32", shape: Any = (2,), offsets: Any = (0, 8)) -> dict[
         (b"1234567", "only 7 bytes"),
         ((2**63).to_bytes(8, "little") + b"{}", "impossible length"),
         ((99).to_bytes(8, "little") + b"{}", "impossible length"),
-        (pack(b"[]"), "no object"),
+        (pack(b"[]"), "not an object"),
         (pack(b"{]"), "JSON"),
         (pack(b'{"\xff":1}'), "JSON"),
         (pack(b"[" * 100_000), "JSON"),
@@ -360,7 +360,7 @@ def test_npz_refuses_objects_and_types_without_a_name(tmp_path: Path) -> None:
 def test_npz_damage(tmp_path: Path) -> None:
     path = tmp_path / "model.npz"
     path.write_bytes(b"no archive")
-    with pytest.raises(InvalidModel, match=r"no \.npz"):
+    with pytest.raises(InvalidModel, match=r"not an \.npz"):
         open_source(path)
     save_tensors({"w": sample(np.float32, (100,))}, path)
     data = bytearray(path.read_bytes())
@@ -373,7 +373,7 @@ def test_npz_damage(tmp_path: Path) -> None:
 def test_npz_members_that_are_no_arrays(tmp_path: Path) -> None:
     path = tmp_path / "model.npz"
     for name, content, message in (
-        ("readme.txt", b"x", "no array"),
+        ("readme.txt", b"x", "not an array"),
         ("w.npy", b"x", "'w'"),
         ("w.npy", npy_header("(1000000000000,)"), "'w'.*needs"),
         ("w.npy", npy_header("(-1,)"), "'w'"),

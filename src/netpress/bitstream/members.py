@@ -109,7 +109,7 @@ def codebook_of(unit: DataUnit, role: MemberRole) -> Codebook | None:
 def factor_role(unit: DataUnit) -> MemberRole | None:
     """Return G or H if the unit carries only that factor of a decomposed weight, else None.
 
-    It does if the unit is no block, has the DC bit, more than one dimension, and a name that ends in ``_G`` or ``_H``.
+    It does if it is not a block, has the DC bit, more than one dimension, and a name that ends in ``_G`` or ``_H``.
     """
     if unit.is_block or not unit.is_decomposed or len(unit.tensor_dimensions or ()) < 2:
         return None

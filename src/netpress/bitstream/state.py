@@ -184,4 +184,4 @@ class StreamState:
         """Check that entry points lie in the payload; those of first-edition blocks are not trustworthy anyway."""
         if unit.entry_points and (self.is_second_edition or not unit.is_block):
             distance = sum(point.bit_offset for point in unit.entry_points)
-            s.require(distance <= payload_bytes * 8, "an entry point lies behind the payload")
+            s.require(distance <= payload_bytes * 8, "an entry point lies past the payload")

@@ -171,7 +171,7 @@ class Syntax(abc.ABC):
 
         A visitor with a memory may take what it met before instead of walking the part again. For that the part sets
         the attributes ``fields`` of the record, nothing else, and depends on nothing but ``key`` and its bits (when
-        writing: these attributes), in one stream. ``exempt(record)``, asked behind the part, tells where that is not
+        writing: these attributes), in one stream. ``exempt(record)``, asked after the part, tells where that is not
         so.
         """
         part(self)

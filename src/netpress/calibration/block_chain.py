@@ -41,7 +41,7 @@ def find_chain(module: torch.nn.Module, blocks: str | None = None) -> tuple[str,
         except AttributeError:
             raise InvalidConfig(f"the network has no part {blocks!r}") from None
         if not isinstance(found, (torch.nn.ModuleList, torch.nn.Sequential)) or len(found) == 0:
-            raise InvalidConfig(f"part {blocks!r} of the network is no list of blocks")
+            raise InvalidConfig(f"part {blocks!r} of the network is not a list of blocks")
         return blocks, found
     lists = [
         (name, part)
@@ -94,7 +94,7 @@ class _Stop(Exception):
 
 
 class BlockChain:
-    """The blocks of a network, and how it gets to the first one and goes on behind the last one.
+    """The blocks of a network, and how it gets to the first one and goes on after the last one.
 
     Args:
         module: the network.

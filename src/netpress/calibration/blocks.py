@@ -86,8 +86,8 @@ def quantize_blocks(
         forward: runs the network on a batch and returns its output tensor; None: calls it with the inputs of the batch
             and takes the logits, or the last hidden state.
         outputs: ``"logits"`` or ``"values"``: what the outputs are, as for :func:`netpress.calibrate`.
-        sensitivity_batches: so many batches tell how much the outputs mind errors of each weight, which sets the steps;
-            None: all; 0: all weights get the same step.
+        sensitivity_batches: so many batches tell how much the errors of each weight change the outputs, which sets
+            the steps; None: all; 0: all weights get the same step.
         sequential: quantise each block on what the quantised blocks before it pass on, which is what it will see; else
             on what the float blocks do.
         qp_density, use_dq, lambda_scale, allocation, damping: as for :func:`netpress.quantize_model`.
@@ -105,8 +105,8 @@ def quantize_blocks(
 
     Raises:
         InvalidConfig: there are no batches or no blocks, or an option is out of range.
-        InvalidModel: the network is no chain of its blocks; the source lacks a weight; inputs of a layer are infinite
-            or undefined; names it.
+        InvalidModel: the network is not a chain of its blocks; the source lacks a weight; inputs of a layer are
+            infinite or undefined; names it.
         OSError: a file cannot be read or written.
 
     Complexity: every block is loaded three times and run three times on each batch, and once backwards on each of the
@@ -374,9 +374,9 @@ class _Sweep:
                 self.learn_outputs()
             before = self.observer(parameters)
             hidden, calls = self.entries(len(self.batches), before)
-            # What is used behind the blocks is quantised when its inputs are known.
-            behind = self._used_behind(parameters)
-            early = {n: layer for n, layer in before.statistics().items() if n not in behind}
+            # What is used after the blocks is quantised when its inputs are known.
+            used_after = self._used_after(parameters)
+            early = {n: layer for n, layer in before.statistics().items() if n not in used_after}
             maker.quantize(list(early), early)
             if sequential:
                 hidden, calls = self.entries(len(self.batches))
@@ -403,8 +403,8 @@ class _Sweep:
             maker.quantize([n for n in self.weights(outside) if n not in maker.done], late)
         return maker.result()
 
-    def _used_behind(self, parameters: Mapping[str, Any]) -> set[str]:
-        """Return the names of the weights outside that are used behind the blocks, in products."""
+    def _used_after(self, parameters: Mapping[str, Any]) -> set[str]:
+        """Return the names of the weights outside that are used after the blocks, in products."""
         import torch
 
         observer = self.observer(parameters)

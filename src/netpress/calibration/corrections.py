@@ -1,4 +1,4 @@
-"""What the vectors behind a layer can take over from its quantised weight, at no cost: they are coded anyway.
+"""What the vectors after a layer can take over from its quantised weight, at no cost: they are coded anyway.
 
 Source: docs/notes/calibrated-quantisation.md.
 """
@@ -25,7 +25,7 @@ Array = npt.NDArray[np.float32]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Outlet:
-    """Names of the vectors behind a weight: its bias, and mean and factor of its batch norm."""
+    """Names of the vectors after a weight: its bias, and mean and factor of its batch norm."""
 
     bias: str | None = None
     mean: str | None = None

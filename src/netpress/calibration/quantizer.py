@@ -102,7 +102,7 @@ class CorrectedModel:
     """What :func:`quantize_corrected` made: arguments for :func:`netpress.encode`.
 
     Args:
-        source: the model, in which vectors have taken over what was lost in the weights behind which they stand.
+        source: the model, in which vectors have taken over what was lost in the weights that they follow.
         quantized: the integers of its weights by name.
     """
 
@@ -147,7 +147,7 @@ def quantize_model(
             whose rows are quantised jointly.
         damping: share of the mean diagonal that is added to the moments of the inputs.
         row_damping: the same for the joint moments of rows, above 0: the errors of a row are also made up for by the
-            rows behind it. None: rows are on their own.
+            rows after it. None: rows are on their own.
         passes: searches with the rate, each with the statistics of the one before.
         progress: called after each weight.
 
@@ -178,7 +178,7 @@ def quantize_model(
 
 
 def quantize_corrected(source: Any, calibration: Calibration, *, qp: int, **options: Any) -> CorrectedModel:
-    """Quantise the weights of a model, and let the vectors behind them take over part of what is lost.
+    """Quantise the weights of a model, and let the vectors after them take over part of what is lost.
 
     The function of the network is that of the model with the weights of :func:`quantize_model`, but nearer to that of
     the float network in as many bytes; its single tensors are not all near the original ones:
@@ -201,8 +201,8 @@ def quantize_corrected(source: Any, calibration: Calibration, *, qp: int, **opti
     model = open_source(source)
     outlets = find_outlets(model, calibration)
     arrays, layers = _layers(model, calibration, given, outlets)
-    behind = {name for outlet in outlets.values() for name in (outlet.bias, outlet.mean, outlet.gamma) if name}
-    vectors = {name: model.load(name).astype(np.float32) for name in behind}
+    taking_over = {name for outlet in outlets.values() for name in (outlet.bias, outlet.mean, outlet.gamma) if name}
+    vectors = {name: model.load(name).astype(np.float32) for name in taking_over}
     for name in outlets:
         factors = _row_factors(layers[name]) if outlets[name].gamma and given.row_steps else None
         if factors is not None:

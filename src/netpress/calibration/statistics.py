@@ -160,7 +160,7 @@ class Calibration:
 
         Raises:
             OSError: the file cannot be read.
-            InvalidModel: it is no calibration.
+            InvalidModel: it is not a calibration.
         """
         from safetensors import SafetensorError, safe_open
 
@@ -171,9 +171,9 @@ class Calibration:
                 metadata = file.metadata() or {}
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except SafetensorError as error:
-            raise InvalidModel(f"{os.fspath(path)!r} is no calibration: {error}") from None
+            raise InvalidModel(f"{os.fspath(path)!r} is not a calibration: {error}") from None
         if metadata.get("format") != _FORMAT:
-            raise InvalidModel(f"{os.fspath(path)!r} is no calibration of this version")
+            raise InvalidModel(f"{os.fspath(path)!r} is not a calibration of this version")
         about = json.loads(metadata["calibration"])
         layers = {
             name: LayerStatistics(

@@ -42,7 +42,7 @@ def read_manifest(folder: Path) -> bytes:
     except FileNotFoundError:
         if not folder.is_dir():
             raise FileNotFoundError(errno.ENOENT, "there is no such folder", os.fspath(folder)) from None
-        raise InvalidBitstream(f"{folder} holds no {MANIFEST_NAME}: it is no chain, or was not finished") from None
+        raise InvalidBitstream(f"{folder} holds no {MANIFEST_NAME}: it is not a chain, or was not finished") from None
 
 
 def write_file(path: Path, data: bytes) -> None:

@@ -157,7 +157,7 @@ def _read_link(values: Mapping[str, Any]) -> ChainLink:
     if link.parent is not None:
         _match(_SHA256, link.parent)
     if not isinstance(link.time, str) or not isinstance(link.message, str):
-        raise TypeError("time or message is no text")
+        raise TypeError("time or message is not text")
     return link
 
 

@@ -264,7 +264,7 @@ class UpdateChain:
         """Make one link of several: version ``last`` then builds on the version before ``first``.
 
         If one of the links is a model of its own, the new one is too; so ``first`` 0 makes a new base. The other
-        versions are gone. Version ``last``, and those behind it up to the next model of its own, are coded again from
+        versions are gone. Version ``last``, and those after it up to the next model of its own, are coded again from
         their decoded values, which quantises them once more.
 
         Args:

@@ -215,7 +215,7 @@ def squash(
 ) -> None:
     """Make one link of the versions FIRST to LAST; only LAST remains of them. FIRST 0 makes a new base.
 
-    LAST and the updates behind it are quantised once more.
+    LAST and the updates after it are quantised once more.
     """
     with clear_errors(verbose=verbose, quiet=quiet):
         settings = _settings(config, qp=qp, effort=effort)

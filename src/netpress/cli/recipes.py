@@ -66,7 +66,7 @@ def _read(options: RecipeOptions) -> tuple[Recipe, str, str | None]:
     task, data = content.pop("task", None), content.pop("data", None)
     for key, value in (("task", task), ("data", data)):
         if value is not None and not isinstance(value, str):
-            raise netpress.InvalidConfig(f"{path}: {key} is no text")
+            raise netpress.InvalidConfig(f"{path}: {key} is not text")
     recipe = netpress.Recipe.from_dict(content)
     if options.settings:
         recipe = netpress.Recipe(recipe.stages, recipe.config.replace(**options.settings))

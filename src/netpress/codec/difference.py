@@ -155,5 +155,7 @@ def _sum(name: str, old: Array, difference: Array) -> Array:
     if _is_integer(old.dtype):
         return np.asarray(old.astype(np.int64) + difference).astype(old.dtype)
     with np.errstate(over="ignore"):
-        total: Array = np.asarray(old.astype(np.float32) + difference)  # the sum of arrays without a dimension is none
+        total: Array = np.asarray(
+            old.astype(np.float32) + difference
+        )  # the sum of arrays without a dimension is not an array
     return total.astype(old.dtype)

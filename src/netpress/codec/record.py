@@ -112,7 +112,7 @@ class Record:
         """Read the text of a topology unit; None if it is not a record of ours.
 
         Raises:
-            InvalidBitstream: it begins like a record but is none.
+            InvalidBitstream: it begins like a record but is not one.
         """
         try:
             if data.startswith(_PACKED):
@@ -255,7 +255,7 @@ def _unfolded(layer: FoldedLayer, coded: Sequence[CodedTensor]) -> Iterable[Outp
         def build(arrays: Sequence[Array]) -> Array:
             alpha, delta = arrays
             if any(a.dtype != np.float32 or a.ndim != 1 or a.shape != alpha.shape for a in arrays):
-                raise InvalidBitstream("the record in the topology unit unfolds tensors that are no batch norm")
+                raise InvalidBitstream("the record in the topology unit unfolds tensors that are not batch norms")
             return unfold_block(block, alpha=alpha, delta=delta)[name]
 
         return build
@@ -288,19 +288,19 @@ def _types_from_json(content: Mapping[str, str], positions: _PositionReader) -> 
 
 def _recipe(value: Any) -> dict[str, Any] | None:
     if value is not None and not isinstance(value, dict):
-        raise TypeError("the recipe is no object")
+        raise TypeError("the recipe is not an object")
     return value
 
 
 def _text_or_none(value: Any) -> str | None:
     if value is not None and not isinstance(value, str):
-        raise TypeError(f"{value!r} is no text")
+        raise TypeError(f"{value!r} is not text")
     return value
 
 
 def _texts(values: Any) -> list[str]:
     if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-        raise TypeError("a list of names is none")
+        raise TypeError("this is not a list of names")
     return values
 
 

@@ -173,7 +173,7 @@ class Stream(Mapping[str, Array]):
         decoded = decode_unit(unit, first_edition_1_0=bool(self._is_first_edition_1_0))
         self._release(unit)
         if header_of(unit).is_block:
-            # The vectors of a layer are asked for one by one, each time behind the whole block.
+            # The vectors of a layer are asked for one by one, each time after the whole block.
             at = {m.name: i for i, (u, m) in enumerate(self._members) if u is unit}
             self._small.update({at[name]: value.copy() for name, value in decoded.tensors.items() if value.ndim == 1})
         return decoded.tensors[member.name]
@@ -394,7 +394,7 @@ def _kind(header: DataUnit, member: Member) -> str:
 
 
 def _first_qp(unit: Unit, member: Member) -> int | None:
-    """The qp of the first tensor of a payload; those behind it cannot be reached without decoding."""
+    """The qp of the first tensor of a payload; those after it cannot be reached without decoding."""
     header = header_of(unit)
     if header.nnr_compressed_data_unit_payload_type not in (PayloadType.FLOAT, PayloadType.BLOCK):
         return None

@@ -113,7 +113,7 @@ def integer(name: str, value: Any) -> int:
     """Return an integer of any type as int.
 
     Raises:
-        InvalidConfig: the value is no integer, or a boolean.
+        InvalidConfig: the value is not an integer, or a boolean.
     """
     if not isinstance(value, bool):
         try:

@@ -102,7 +102,7 @@ def _square(file: Path, size: int, mode: str) -> npt.NDArray[np.float32]:
         with Image.open(file) as opened:
             image = opened.convert(mode)
     except (UnidentifiedImageError, OSError) as error:
-        raise InvalidConfig(f"{file} is no image that Pillow can read: {error}") from None
+        raise InvalidConfig(f"{file} is not an image that Pillow can read: {error}") from None
     factor = size / min(image.size)
     image = image.resize([max(size, round(side * factor)) for side in image.size], Image.Resampling.BICUBIC)
     left, top = ((side - size) // 2 for side in image.size)
@@ -141,7 +141,7 @@ def _sound(file: Path, rate: int, length: int) -> Tensor:
             warnings.simplefilter("ignore", wavfile.WavFileWarning)  # of chunks that are no sound
             found, values = wavfile.read(file)
     except (ValueError, OSError) as error:
-        raise InvalidConfig(f"{file} is no .wav file that scipy can read: {error}") from None
+        raise InvalidConfig(f"{file} is not a .wav file that scipy can read: {error}") from None
     if found != rate:
         raise InvalidConfig(f"{file} has {found} samples a second, wanted are {rate}")
     sound = _scaled(values)

@@ -53,7 +53,7 @@ class Judge:
         resamples: choices of the samples for the intervals.
 
     Raises:
-        InvalidConfig: the task lacks something, or the metric of the float network is no number.
+        InvalidConfig: the task lacks something, or the metric of the float network is not a number.
     """
 
     def __init__(self, task: Task, resamples: int = 1000) -> None:
@@ -97,7 +97,7 @@ class Judge:
         """Run a network with the weights of a state over the samples; the same weights are run once only.
 
         Raises:
-            InvalidConfig: its metric is no number.
+            InvalidConfig: its metric is not a number.
             InvalidModel: the state does not fit.
         """
         digest = hashlib.sha256()

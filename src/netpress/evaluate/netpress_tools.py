@@ -18,7 +18,7 @@ from netpress.evaluate.tools import Made, Tool, stream_tool
 __all__ = ["FINEST_VECTOR_QP", "NetpressTools", "vector_qp"]
 
 _NONWEIGHT_OFFSET, FINEST_VECTOR_QP = 14, -75
-# Of what is no weight, and of weights without data.
+# Of everything that is not a weight, and of weights without data.
 _STEPS = {"allocation": "size"}
 _OF_THE_QUANTISER = frozenset({"use_dq", "lambda_scale", "allocation", "row_damping", "row_steps"})
 

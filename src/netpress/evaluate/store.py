@@ -62,7 +62,7 @@ class Store:
             self._open()
         except sqlite3.DatabaseError as error:
             connection.close()
-            raise InvalidConfig(f"{self.path} is no store of results: {error}") from None
+            raise InvalidConfig(f"{self.path} is not a store of results: {error}") from None
 
     def _open(self) -> None:
         self._runs: Table = self._database.table("runs")

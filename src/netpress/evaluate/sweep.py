@@ -64,7 +64,7 @@ def sweep(
         Everything that the store has about the task now.
 
     Raises:
-        InvalidConfig: the task lacks something, or the metric of its float network is no number.
+        InvalidConfig: the task lacks something, or the metric of its float network is not a number.
     """
     return _Sweep(task, store, plan, peer, report).run()
 

@@ -76,7 +76,7 @@ def tolerance(task: Task, float_metric: float) -> float:
         float_metric: metric of its float network.
 
     Raises:
-        InvalidConfig: the text is no number from 0.
+        InvalidConfig: the text is not a number from 0.
     """
     known = {"%": 0.5, "dB": 0.1}
     found = known.get(task.unit, 0.005 * abs(float_metric))

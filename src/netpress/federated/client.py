@@ -156,7 +156,7 @@ class Client:
             if part.kind is PartKind.MODEL:
                 version = last - sum(p.kind is not PartKind.MODEL for p in message.parts)
                 if message.session == self._session and version <= self._version:
-                    continue  # the updates behind it lead on from what is held
+                    continue  # the updates after it lead on from what is held
                 held = decode(part.data, limits=self._limits)
                 layout, state, is_new = Layout(held), UpdateState(), True
                 continue

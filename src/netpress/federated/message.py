@@ -133,7 +133,7 @@ class Upload:
         try:
             name = body.take(length).decode()
         except UnicodeDecodeError:
-            raise InvalidBitstream("the message is damaged: the name of the client is no text") from None
+            raise InvalidBitstream("the message is damaged: the name of the client is not text") from None
         stream = body.take(size)
         body.finish()
         if version < 0 or number == 0 or not (math.isfinite(samples) and samples > 0):
@@ -159,7 +159,7 @@ class _Body:
     def finish(self) -> None:
         """Check that nothing is left."""
         if self._offset != len(self._data):
-            raise InvalidBitstream("the message has bytes behind its end", offset=self._offset)
+            raise InvalidBitstream("the message has bytes after its end", offset=self._offset)
 
 
 def _sealed(kind: int, session: bytes, body: bytes) -> bytes:
@@ -175,7 +175,7 @@ def _opened(kind: int, data: bytes) -> tuple[bytes, _Body]:
     content = memoryview(data)[: -_CHECKSUM.size]
     magic, version, own_kind, session = _START.unpack(content[: _START.size])
     if magic != _MAGIC:
-        raise InvalidBitstream("this is no message of a federation", offset=0)
+        raise InvalidBitstream("this is not a message of a federation", offset=0)
     if version != _VERSION:
         raise UnsupportedBitstream(f"version {version} of the message format is not known", offset=4)
     if zlib.crc32(content) != _CHECKSUM.unpack(data[-_CHECKSUM.size :])[0]:

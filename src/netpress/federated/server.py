@@ -74,7 +74,7 @@ class RoundReport:
 
 @dataclasses.dataclass(slots=True)
 class _Member:
-    """What the server knows of a client: version that it certainly holds, its last upload, the state behind that."""
+    """What the server knows of a client: version that it certainly holds, its last upload, the state after that."""
 
     version: int = -1
     number: int = 0
@@ -235,8 +235,8 @@ class Server:
     def trained(self, client: str) -> Model:
         """Return the model of a client whose upload was accepted in this round, as :meth:`aggregate` sees it.
 
-        That is the model of the clients with its change, and with some of what the broadcast left out. For who
-        aggregates models elsewhere; :meth:`advance` then takes the result.
+        That is the model of the clients with its change, and with some of what the broadcast left out. It serves those
+        who aggregate models elsewhere; :meth:`advance` then takes the result.
 
         Raises:
             KeyError: there is no such upload.

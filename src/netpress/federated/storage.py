@@ -55,7 +55,7 @@ def unpack_state(data: bytes, kind: str) -> tuple[dict[str, Any], dict[str, Arra
         with np.load(io.BytesIO(data), allow_pickle=False) as content:
             head = json.loads(content["head"].tobytes())
             if head["format"] != kind or head["v"] != _VERSION:
-                raise ValueError(f"it is no state of version {_VERSION} of a {kind}")
+                raise ValueError(f"it is not a state of version {_VERSION} of a {kind}")
             arrays = {}
             for i, (name, type_name) in enumerate(zip(head["names"], head["types"], strict=True)):
                 value = content[f"a{i}"]

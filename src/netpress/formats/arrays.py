@@ -21,7 +21,7 @@ def open_mapping(model: Mapping[Any, Any]) -> Source:
     Arrays and CPU tensors are not copied.
 
     Raises:
-        InvalidModel: a name is not a string or a value is no array of a supported type.
+        InvalidModel: a name is not a string or a value is not an array of a supported type.
     """
     return Source({check_name(name): _entry(check_name(name), value) for name, value in model.items()}, "dict")
 

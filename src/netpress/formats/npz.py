@@ -31,13 +31,13 @@ def open_file(path: Path) -> Source:
     try:
         archive = zipfile.ZipFile(path)
     except _DAMAGE as error:
-        raise InvalidModel(f"{path} is no .npz file, or is damaged ({error})") from error
+        raise InvalidModel(f"{path} is not an .npz file, or is damaged ({error})") from error
     entries: dict[str, Entry] = {}
     try:
         for info in archive.infolist():
             name = check_name(info.filename.removesuffix(".npy"))
             if name == info.filename:
-                raise InvalidModel(f"{path} holds a file that is no array: {name!r}")
+                raise InvalidModel(f"{path} holds a file that is not an array: {name!r}")
             if name in entries:
                 raise InvalidModel("the name is given twice", tensor=name)
             entries[name] = _entry(archive, info, name)

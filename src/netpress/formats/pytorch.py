@@ -175,7 +175,7 @@ def open_file(path: Path) -> Source:
     with path.open("rb") as file:
         is_archive = zipfile.is_zipfile(file)
     try:
-        # files older than torch 1.6 are no zip archives, and cannot be mapped
+        # files older than torch 1.6 are not zip archives, and cannot be mapped
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_archive)
     except pickle.UnpicklingError as error:
         raise InvalidModel(

@@ -140,7 +140,7 @@ def _weight_map(path: Path) -> dict[str, str]:
     content = _parse_json(path.read_bytes(), path)
     weight_map = content.get("weight_map")
     if not isinstance(weight_map, dict):
-        raise InvalidModel(f"{path} is no safetensors index: it has no weight_map")
+        raise InvalidModel(f"{path} is not a safetensors index: it has no weight_map")
     for name, shard in weight_map.items():
         check_name(name)
         if not isinstance(shard, str):
@@ -151,7 +151,7 @@ def _weight_map(path: Path) -> dict[str, str]:
 def _shard_path(index: Path, name: str, shard: str) -> Path:
     """Path of a shard, which has to lie beside the index."""
     if not shard or shard in (".", "..") or "/" in shard or "\\" in shard or "\0" in shard:
-        raise InvalidModel(f"{index} places it in {shard!r}, which is no plain file name", tensor=name)
+        raise InvalidModel(f"{index} places it in {shard!r}, which is not a plain file name", tensor=name)
     path = index.with_name(shard)
     if not path.is_file():
         raise InvalidModel(f"{index} places it in {shard}, which does not exist", tensor=name)
@@ -162,10 +162,10 @@ def _read_entries(file: _File) -> dict[str, Entry]:
     """Parse and check a header; the entries read from the file when they are asked to."""
     path, file_bytes = file.path, file.size
     if file_bytes < 8:
-        raise InvalidModel(f"{path} is no safetensors file: it has only {file_bytes} bytes")
+        raise InvalidModel(f"{path} is not a safetensors file: it has only {file_bytes} bytes")
     header_bytes = int.from_bytes(file.read(0, 8), "little")
     if not 2 <= header_bytes <= min(_MAX_HEADER_BYTES, file_bytes - 8):
-        raise InvalidModel(f"{path} is no safetensors file, or is truncated: its header has an impossible length")
+        raise InvalidModel(f"{path} is not a safetensors file, or is truncated: its header has an impossible length")
     header = _parse_json(file.read(8, header_bytes), path)
     header.pop("__metadata__", None)
     start = 8 + header_bytes
@@ -234,7 +234,7 @@ def _parse_json(data: bytes, path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise InvalidModel(f"{path} is damaged: its JSON cannot be read ({error})") from error
     if not isinstance(content, dict):
-        raise InvalidModel(f"{path} is damaged: its JSON is no object")
+        raise InvalidModel(f"{path} is damaged: its JSON is not an object")
     return content
 
 

@@ -283,7 +283,7 @@ def quantize_feedback_rows(
 ) -> Levels:
     """Quantise a weight whose first dimension counts the inputs, as in transposed convolutions.
 
-    Errors of a row reach the rows behind it, and the kernel positions behind them in their own.
+    Errors of a row reach the rows after it, and the kernel positions after them in their own.
 
     Args:
         weights: finite float32, shape (inputs, outputs / groups, kernel ...).

@@ -25,7 +25,7 @@ class QuantizedTensor:
             where that is smaller. Not with ``dependent``.
 
     Raises:
-        InvalidModel: ``levels`` is no int32 array, or a codebook is asked for with ``dependent``.
+        InvalidModel: ``levels`` is not an int32 array, or a codebook is asked for with ``dependent``.
     """
 
     levels: npt.NDArray[np.int32]

@@ -110,7 +110,7 @@ def unpaired_batch_norms(
         blocks: what :func:`find_blocks` returned.
 
     Returns:
-        Paths such as ``layer1.0.bn2``. A batch norm without gamma and beta is no candidate and is not listed.
+        Paths such as ``layer1.0.bn2``. A batch norm without gamma and beta is not a candidate and is not listed.
     """
     paired = {b.bn_mean for b in blocks}
     return [n.path for n in _batch_norms(shapes, kinds) if n.mean not in paired]

@@ -159,7 +159,7 @@ def rebuild_from_json(content: Any) -> Rebuild:
     """Inverse of :func:`rebuild_to_json`.
 
     Raises:
-        ValueError, TypeError: the list is no step.
+        ValueError, TypeError: the list is not a step.
     """
     kind, name, *rest = content
     if not isinstance(name, str):

@@ -87,7 +87,7 @@ def pensieve_rounds(data: Path, limit: int | None = None) -> Task:
 
 
 class Rounds(Actor):
-    """The actor after some updates, which are its parameters; the weights before are no part of its state.
+    """The actor after some updates, which are its parameters; the weights before are not part of its state.
 
     Each layer adds up what its weights before and all updates make of its inputs.
 

@@ -94,7 +94,7 @@ class Recipe:
         digest = hashlib.sha256(repr((self.epochs, self.learning_rate, self.weight_decay)).encode())
         digest.update(repr((self.largest_gradient, len(self.batches()))).encode())
         for name in _modules_of(self.network):
-            module = sys.modules.get(name)  # a task in a file of the user is no known module
+            module = sys.modules.get(name)  # a task in a file of the user is not a known module
             digest.update(b"" if module is None else inspect.getsource(module).encode())
         first = next(iter(self.batches()))
         for tensor in first if isinstance(first, (tuple, list)) else (first,):

@@ -24,7 +24,7 @@ from netpress.evaluate.results import TaskResults
 
 __all__ = ["write"]
 
-_OWN = ("index", "overview", "measurements", "results", "figures")  # names of files that are no task's
+_OWN = ("index", "overview", "measurements", "results", "figures")  # names of files that belong to no task
 _INDEX, _JSON = "index.html", "results.json"
 
 
@@ -50,7 +50,7 @@ def write(
 
     Raises:
         InvalidConfig: there are no results, ``figures`` has an unknown kind, jinja2 or matplotlib is missing, or the
-            folder has files that are no report.
+            folder has files that are not a report.
         OSError: the files cannot be written.
     """
     tasks = [Findings(result) for result in results]
@@ -61,7 +61,7 @@ def write(
         raise InvalidConfig(f"plots are written as {' or '.join(FILE_FORMATS)}, not {unknown[0]!r}")
     target = Path(folder)
     if not force and not _is_free(target):
-        raise InvalidConfig(f"{target} has files that are no report of netpress")
+        raise InvalidConfig(f"{target} has files that are not a report of netpress")
     target.mkdir(parents=True, exist_ok=True)
     taken = set(_OWN)
     pages = []

@@ -134,7 +134,7 @@ def cluster(
 
 def _checked(weight: npt.NDArray[Any], name: str | None) -> Vector:
     """Return the values as float64, in one dimension."""
-    # ml_dtypes' types are no subtypes of numpy's floats.
+    # ml_dtypes' types are not subtypes of numpy's floats.
     is_float = np.issubdtype(weight.dtype, np.floating) or weight.dtype.name.startswith(("bfloat", "float"))
     if not is_float or weight.size == 0:
         raise InvalidModel(f"{weight.dtype} of shape {weight.shape} cannot be clustered", tensor=name)

@@ -101,7 +101,7 @@ def _shared_weights(student: Any, clusters: Mapping[str, Clusters]) -> dict[str,
     parameters = dict(student.named_parameters(remove_duplicate=False))
     for name, c in clusters.items():
         if name not in parameters:
-            raise InvalidModel("is no parameter of the network", tensor=name)
+            raise InvalidModel("is not a parameter of the network", tensor=name)
         if tuple(parameters[name].shape) != c.indexes.shape:
             raise InvalidModel(f"has shape {tuple(parameters[name].shape)}, not {c.indexes.shape}", tensor=name)
     return {name: _SharedWeight(parameters[name], c) for name, c in clusters.items()}

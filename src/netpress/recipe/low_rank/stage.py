@@ -102,7 +102,7 @@ class LowRank(Stage):
         """See :meth:`Stage.run`."""
         layers = self._layers(candidate.module)
         weighted = candidate.task.calibration_batches is not None if self.weighted is None else self.weighted
-        # The columns of a transposed convolution's weight are no inputs.
+        # The columns of a transposed convolution's weight are not inputs.
         seen = {path: layer for path, layer in layers.items() if not isinstance(layer, TRANSPOSED_CONVOLUTIONS)}
         moments = candidate.input_moments(seen) if weighted else {}
         plans: dict[str, _Plan] = {}

@@ -101,7 +101,7 @@ def prune_channels(
     layers = dict(original.named_modules())
     for name in keep:
         if name not in layers:
-            raise InvalidModel("is no layer of the network", tensor=name)
+            raise InvalidModel("is not a layer of the network", tensor=name)
     batch = next(iter(batches_of(task, 1)), None)
     if batch is None:
         raise InvalidConfig(f"task {task.name!r} has no batches")

@@ -47,7 +47,7 @@ def sparsity_masks(
 
     Raises:
         InvalidConfig: an option is out of range, or the criterion needs a task.
-        InvalidModel: a name is no parameter.
+        InvalidModel: a name is not a parameter.
 
     Source: Y. LeCun, J. Denker and S. Solla, 1990, with the Fisher information in place of the Hessian;
     P. Molchanov et al., 2017, for first-order changes.
@@ -152,7 +152,7 @@ def _scores(
     chosen = [n for n, p in parameters.items() if p.ndim > 1] if names is None else list(names)
     for name in chosen:
         if name not in parameters:
-            raise InvalidModel("is no parameter of the network", tensor=name)
+            raise InvalidModel("is not a parameter of the network", tensor=name)
     if criterion == "magnitude":
         scores = {name: np.abs(parameters[name]) for name in chosen}
     elif criterion not in ("gradient", "fisher"):
