@@ -25,9 +25,9 @@ __all__ = ["CompressionResult", "Trial", "compress"]
 
 _LOG = logging.getLogger(__name__)
 # For qp density 2; see _at_density.
-_COARSEST, _FINEST = 8, -48
-_FIRST = {True: -20, False: -26}
-_STRIDE = 4
+_COARSEST_QP, _FINEST_QP = 8, -48
+_FIRST_QP = {True: -20, False: -26}
+_QP_STRIDE = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,7 +183,7 @@ def compress(
         raise InvalidConfig("compress searches the qp itself, of a whole model, without the reference preset")
     data = calibration if calibration is not None else given.calibration_batches
     coder = _Coder(model, given, config, data)
-    return _Search(coder, given, max_drop, max_bytes, _Budget(budget), confidence, progress).result()
+    return _PromiseSearch(coder, given, max_drop, max_bytes, _Budget(budget), confidence, progress).result()
 
 
 class _Budget:
@@ -248,7 +248,7 @@ class _Coder:
         return network_with(self.model, state)
 
 
-class _Search:
+class _PromiseSearch:
     """Goes along the qps until the promise is bracketed, then narrows the gap."""
 
     def __init__(
@@ -263,7 +263,7 @@ class _Search:
     ) -> None:
         self.coder, self.task, self.budget, self.progress = coder, task, budget, progress
         density = coder.config.qp_density
-        self.finest, self.coarsest = _at_density(_FINEST, density), _at_density(_COARSEST, density)
+        self.finest, self.coarsest = _at_density(_FINEST_QP, density), _at_density(_COARSEST_QP, density)
         self.sign = 1.0 if task.direction == "max" else -1.0
         self.trials: dict[int, tuple[Trial, bytes]] = {}
         from statistics import NormalDist  # takes long to load
@@ -337,10 +337,10 @@ class _Search:
         """Return a qp that keeps the promise and one that does not, as far as there are such."""
         coarser = 1 if self.max_bytes is None else -1  # towards breaking the promise
         density = self.coder.config.qp_density
-        qp = _at_density(_FIRST[self.coder.calibration is not None], density)
+        qp = _at_density(_FIRST_QP[self.coder.calibration is not None], density)
         good: int | None = None
         bad: int | None = None
-        stride = _at_density(_STRIDE, density)
+        stride = _at_density(_QP_STRIDE, density)
         while self.budget.is_left():
             if self.try_qp(qp).kept:
                 good = qp

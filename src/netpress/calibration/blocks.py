@@ -125,7 +125,7 @@ def quantize_blocks(
         device = min(found, key=str, default=torch.device("cpu"))
     opened = contextlib.nullcontext() if source is None else open_source(source)
     with opened as weights, _prepared(module, device):
-        sweep = _Sweep(
+        sweep = _BlockPass(
             BlockChain(module, members, forward, device),
             Residence(module, weights, device),
             kept,
@@ -194,7 +194,7 @@ class _Steps:
 
 
 @dataclasses.dataclass(slots=True)
-class _Sweep:
+class _BlockPass:
     """Runs over the blocks of one network."""
 
     chain: BlockChain

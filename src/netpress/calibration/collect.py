@@ -27,7 +27,7 @@ from netpress.task import Batch, Task
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["DEFAULT_MEMORY_BYTES", "block_widths", "calibrate", "inference", "projected", "row_sensitivity"]
+__all__ = ["DEFAULT_MEMORY_BYTES", "block_widths", "collect_statistics", "inference", "projected", "row_sensitivity"]
 
 DEFAULT_MEMORY_BYTES = 2 << 30
 _SMALLEST_BLOCK = 64
@@ -36,7 +36,7 @@ _ROW_BLOCK = 1024
 _SAMPLES_PER_GRADIENT = 8
 
 
-def calibrate(
+def collect_statistics(
     module: torch.nn.Module,
     batches: Iterable[Batch] | Callable[[], Iterable[Batch]],
     *,

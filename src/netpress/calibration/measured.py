@@ -31,16 +31,16 @@ __all__ = ["calibrate", "measure_densities", "with_densities"]
 
 _DENSITY = 2
 _FIRST_QP = -20
-_TARGETS = {"logits": 0.05, "values": 1e-3}
+_TARGET_DIVERGENCE = {"logits": 0.05, "values": 1e-3}
 """Divergence of the whole network at which layers are compared: large beside rounding, small enough to be of use. In
 nats per sample, and as a share of the squared outputs."""
-_TRIES = 5
-_MOST = 16.0
+_MOST_TRIES = 5
+_LARGEST_CORRECTION = 16.0
 """Largest correction of a sensitivity, as a factor: few samples tell no more."""
-_PASSES = 8192
+_MOST_PASSES = 8192
 """Layers times samples, about which more would take longer than it brings."""
-_FEWEST = 16
-_EVERY = 4
+_FEWEST_SAMPLES = 16
+_KEPT_APART = 4
 """One batch of so many is kept apart."""
 
 
@@ -91,7 +91,7 @@ def calibrate(
 
     def others() -> Iterator[Batch]:
         for place, batch in enumerate(batches() if callable(batches) else batches):
-            if place % _EVERY == _EVERY - 1:
+            if place % _KEPT_APART == _KEPT_APART - 1:
                 apart.append(batch)
             else:
                 yield batch
@@ -106,8 +106,8 @@ def calibrate(
         "seed": seed,
     }
     if not (measure and sensitivities):
-        return collect.calibrate(module, batches, **options)
-    found = collect.calibrate(module, others, **options)
+        return collect.collect_statistics(module, batches, **options)
+    found = collect.collect_statistics(module, others, **options)
     if not apart:
         return found
     with _at(module, device):
@@ -116,7 +116,7 @@ def calibrate(
         )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NetpressWarning)  # it was said before
-        found = found.merge(collect.calibrate(module, apart, **options))
+        found = found.merge(collect.collect_statistics(module, apart, **options))
     return with_densities(module, found, densities)
 
 
@@ -193,7 +193,7 @@ def with_densities(module: Any, calibration: Calibration, found: Mapping[str, fl
     names = sorted(ratios, key=ratios.__getitem__)
     shares = np.cumsum([sizes[name] for name in names]) / sum(sizes.values())
     middle = ratios[names[int(np.searchsorted(shares, 0.5))]]
-    limit = math.log(_MOST)
+    limit = math.log(_LARGEST_CORRECTION)
     ratios = {name: min(max(ratio - middle, -limit), limit) for name, ratio in ratios.items()}
     mean = sum(sizes[name] * ratio for name, ratio in ratios.items()) / sum(sizes.values())
     layers = dict(calibration.layers)
@@ -211,7 +211,7 @@ def named_weights(module: Any) -> dict[str, Any]:
 
 def _few(batches: Sequence[Batch], layers: int) -> list[Batch]:
     """Return so many batches that the passes do not take too long, but at least one."""
-    wanted = max(_FEWEST, _PASSES // layers)
+    wanted = max(_FEWEST_SAMPLES, _MOST_PASSES // layers)
     chosen: list[Batch] = []
     samples = 0
     for batch in batches:
@@ -249,7 +249,7 @@ class _Judge:
                     break
 
     def divergence(self, weights: Mapping[str, Any]) -> float:
-        """Return the divergence with some weights replaced, which are put back: see :data:`_TARGETS`."""
+        """Return the divergence with some weights replaced, which are put back: see :data:`_TARGET_DIVERGENCE`."""
         import torch
 
         kept = {name: self.parameters[name].detach().clone() for name in weights}
@@ -276,9 +276,9 @@ class _Judge:
             levels = quantize_model(self.module, calibration, qp=qp, qp_density=_DENSITY)
             found = self.divergence({name: levels[name].values(_DENSITY) for name in calibration.layers})
             tried.add(qp)
-            distance = round(_DENSITY * math.log2(_TARGETS[self.kind] / max(found, 1e-9)))
+            distance = round(_DENSITY * math.log2(_TARGET_DIVERGENCE[self.kind] / max(found, 1e-9)))
             following = min(qp + min(max(distance, -12), 12), coarsest)
-            if abs(distance) <= _DENSITY or following in tried or len(tried) == _TRIES:
+            if abs(distance) <= _DENSITY or following in tried or len(tried) == _MOST_TRIES:
                 return levels
             qp = following
 

@@ -38,17 +38,17 @@ ALLOCATION = 0.8
 ROW_DAMPING = 0.3
 
 # Slope of the squared error of the trellis at high rates, in squared steps per bit: 2 ln 2 times its noise.
-_SLOPE = 4 * (math.log(2) / 6) * 0.7
+_RATE_SLOPE = 4 * (math.log(2) / 6) * 0.7
 _DATA_FREE_LAMBDA_SCALE = 0.25
 # A row matters at least this much of the mean: calibration data that never use it do not make it worthless.
 _LEAST_IMPORTANCE = 0.05
 # Rows are multiplied by this power of the root of how much they matter, and at most by the factor.
 _ROW_EXPONENT = 0.5
-_LARGEST_FACTOR = 4.0
+_LARGEST_ROW_FACTOR = 4.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class _Layer:
+class _CalibratedLayer:
     """One weight with its form. ``importance`` has one entry per row, mean 1; ``scale`` is that of the divergence.
 
     ``row_form`` is that of the joint moments of the rows, where they are known.
@@ -218,7 +218,7 @@ def quantize_corrected(source: Any, calibration: Calibration, *, qp: int, **opti
 
 
 def _quantized(
-    arrays: Mapping[str, npt.NDArray[np.float32]], layers: Mapping[str, _Layer], options: _Options
+    arrays: Mapping[str, npt.NDArray[np.float32]], layers: Mapping[str, _CalibratedLayer], options: _Options
 ) -> dict[str, QuantizedTensor]:
     qp, qp_density, use_dq = options.qp, options.qp_density, options.use_dq
     chosen = _layer_qps(layers, qp, qp_density, options.allocation)
@@ -234,7 +234,7 @@ def _quantized(
         if layer is None or not _can_feed_back(layer, step_size(own, qp_density)):
             return _without_data(name, arrays[name], own, qp_density, use_dq)
         # A bit is worth the same divergence in all layers whose steps follow the sensitivities.
-        slope = _SLOPE * step_size(own, qp_density) ** 2 * layer.price
+        slope = _RATE_SLOPE * step_size(own, qp_density) ** 2 * layer.price
         levels = _fed_back(
             name,
             layer,
@@ -270,7 +270,7 @@ def layer_densities(source: Any, calibration: Calibration) -> dict[str, float]:
 
 def _layers(
     model: Source, calibration: Calibration, options: _Options, outlets: Mapping[str, Outlet], base: Any = None
-) -> tuple[dict[str, npt.NDArray[np.float32]], dict[str, _Layer]]:
+) -> tuple[dict[str, npt.NDArray[np.float32]], dict[str, _CalibratedLayer]]:
     """Return the weights that the calibration knows, also those it did not reach, and the layers."""
     missing = sorted(set(calibration.layers) - set(model.names))
     if missing:
@@ -286,7 +286,7 @@ def _layers(
             arrays = {n: _difference(n, value, old) for n, value in arrays.items()}
     reached = [n for n in arrays if n in calibration.layers]
 
-    def made(name: str) -> _Layer:
+    def made(name: str) -> _CalibratedLayer:
         statistics = calibration.layers[name]
         statistics = centred(statistics) if name in outlets else statistics
         return _layer(name, arrays[name], statistics, options)
@@ -310,7 +310,9 @@ def _weights(model: Source) -> list[str]:
     return [name for name, p in parameters if p.ndim > 1 and p.is_floating_point()]
 
 
-def _layer(name: str, weights: npt.NDArray[np.float32], statistics: LayerStatistics, options: _Options) -> _Layer:
+def _layer(
+    name: str, weights: npt.NDArray[np.float32], statistics: LayerStatistics, options: _Options
+) -> _CalibratedLayer:
     rows = weights.shape[0]
     if statistics.layout == TABLE:
         columns = math.prod(weights.shape[1:])
@@ -331,10 +333,10 @@ def _layer(name: str, weights: npt.NDArray[np.float32], statistics: LayerStatist
         if len(statistics.row_moments) != rows:
             raise InvalidModel(f"its calibration has another shape than {weights.shape}", tensor=name)
         row_form = factor(statistics.row_moments[None], damping=options.row_damping, name=name)
-    return _Layer(weights, statistics, form, importance, scale, row_form)
+    return _CalibratedLayer(weights, statistics, form, importance, scale, row_form)
 
 
-def _row_factors(layer: _Layer) -> npt.NDArray[np.float32] | None:
+def _row_factors(layer: _CalibratedLayer) -> npt.NDArray[np.float32] | None:
     """Return what rows are multiplied by, so that those that matter more get finer steps; None if that is unknown.
 
     The square root of what would give all rows the same slope: what the search leaves to the rows at the end.
@@ -343,11 +345,13 @@ def _row_factors(layer: _Layer) -> npt.NDArray[np.float32] | None:
         return None
     factors = layer.row_form.importance[0].astype(np.float64) ** (_ROW_EXPONENT / 2)
     factors /= math.exp(float(np.log(factors).mean()))
-    clipped: npt.NDArray[np.float32] = np.clip(factors, 1 / _LARGEST_FACTOR, _LARGEST_FACTOR).astype(np.float32)
+    clipped: npt.NDArray[np.float32] = np.clip(factors, 1 / _LARGEST_ROW_FACTOR, _LARGEST_ROW_FACTOR).astype(np.float32)
     return clipped
 
 
-def _scaled(name: str, layer: _Layer, factors: npt.NDArray[np.float32], options: _Options) -> _Layer:
+def _scaled(
+    name: str, layer: _CalibratedLayer, factors: npt.NDArray[np.float32], options: _Options
+) -> _CalibratedLayer:
     """Return the layer with its rows multiplied."""
     assert layer.statistics.row_moments is not None
     rows, block = layer.statistics.row_moments.shape
@@ -362,7 +366,7 @@ def _scaled(name: str, layer: _Layer, factors: npt.NDArray[np.float32], options:
     return dataclasses.replace(layer, weights=weights, scale=layer.scale * float(mean), row_form=row_form)
 
 
-def _layer_qps(layers: Mapping[str, _Layer], qp: int, qp_density: int, allocation: float) -> dict[str, int]:
+def _layer_qps(layers: Mapping[str, _CalibratedLayer], qp: int, qp_density: int, allocation: float) -> dict[str, int]:
     """Return the qp of each layer."""
     if any(layer.statistics.sensitivity is None for layer in layers.values()):
         return dict.fromkeys(layers, qp)
@@ -371,12 +375,12 @@ def _layer_qps(layers: Mapping[str, _Layer], qp: int, qp_density: int, allocatio
     return qps_by_sensitivity(densities, sizes, qp=qp, qp_density=qp_density, allocation=allocation)
 
 
-def _is_cut(layer: _Layer) -> bool:
+def _is_cut(layer: _CalibratedLayer) -> bool:
     """Whether the kernel positions of one input may lie in different blocks of moments."""
     return layer.statistics.layout == ROWS and layer.form.block != layer.form.columns
 
 
-def _can_feed_back(layer: _Layer, step: float) -> bool:
+def _can_feed_back(layer: _CalibratedLayer, step: float) -> bool:
     if _is_cut(layer):
         return False
     return bool(np.abs(layer.weights).max(initial=0) <= LARGEST_LEVEL * step)
@@ -397,7 +401,7 @@ def _without_data(
     return QuantizedTensor(levels, used, use_dq)
 
 
-def _fed_back(name: str, layer: _Layer, row_importance: bool, **options: Any) -> npt.NDArray[np.int32]:
+def _fed_back(name: str, layer: _CalibratedLayer, row_importance: bool, **options: Any) -> npt.NDArray[np.int32]:
     if layer.statistics.layout == ROWS:
         return quantize_feedback_rows(layer.weights, layer.form, name=name, **options)
     importance = layer.importance if row_importance or layer.statistics.layout == TABLE else None

@@ -132,7 +132,7 @@ def _built(step: Rebuild, sources: Sequence[Output], limits: DecodeLimits) -> Ou
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class _Layer:
+class _CodedLayer:
     """Positions of the tensors of one layer; ``dimensions`` is the shape of a decomposed weight."""
 
     weight_name: str
@@ -140,7 +140,7 @@ class _Layer:
     dimensions: tuple[int, ...] | None
 
 
-def _layers(units: Sequence[Unit]) -> list[_Layer]:
+def _layers(units: Sequence[Unit]) -> list[_CodedLayer]:
     """Find the layers: blocks, and runs of units that each carry one tensor of a layer, in payload order."""
     layers = []
     position = index = 0
@@ -155,7 +155,7 @@ def _layers(units: Sequence[Unit]) -> list[_Layer]:
             last = headers[-1]
             is_decomposed = MemberRole.G in at
             dimensions = tuple(last.tensor_dimensions or ()) if is_decomposed else None
-            layers.append(_Layer(last.weight_name, at, dimensions))
+            layers.append(_CodedLayer(last.weight_name, at, dimensions))
         position += len(members)
         index += count
     return layers

@@ -181,7 +181,7 @@ def quantize_feedback(
         raise InvalidModel("there must be one row importance of at least 0 for each row", tensor=name)
     if not flat.size:
         return np.zeros(weights.shape, np.int32)
-    search = _Search(flat, form, importance, row_form, step, dependent, threads, name)
+    search = _LevelSearch(flat, form, importance, row_form, step, dependent, threads, name)
     levels = search.run(None)
     if rate_weight > 0:
         for _ in range(passes):
@@ -200,7 +200,7 @@ def _too_large(name: str | None) -> Callable[[str, Reason], InvalidModel]:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class _Search:
+class _LevelSearch:
     """The stripes of one weight."""
 
     weights: Matrix

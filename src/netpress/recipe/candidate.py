@@ -18,7 +18,7 @@ from torch import nn
 from netpress.api import decode
 from netpress.bitstream import PayloadType, codebook_of, payload_members
 from netpress.bitstream.reader import NetpressWarning
-from netpress.calibration.collect import calibrate
+from netpress.calibration.collect import collect_statistics
 from netpress.codec.decoder import decode_unit
 from netpress.codec.encoder import Encoder
 from netpress.codec.index import header_of, index_stream
@@ -156,7 +156,7 @@ class Candidate:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NetpressWarning)  # what was not seen is missing below
             try:
-                calibration = calibrate(
+                calibration = collect_statistics(
                     self.module, task.batches("calibration"), forward=task.output, sensitivities=False
                 )
             except InvalidModel as error:

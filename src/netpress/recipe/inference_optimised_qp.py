@@ -49,7 +49,7 @@ class InferenceOptimisedQp(Stage):
 
     def run(self, candidate: Candidate, progress: Progress | None) -> dict[str, Any]:
         """See :meth:`Stage.run`."""
-        search = _Search(candidate)
+        search = _QpSearch(candidate)
         names = sorted(search.qps, key=lambda name: -search.weights[name].size)
         tried = names if self.largest else names[1:]
         total = 3 + len(tried) * len(self.offsets)
@@ -89,7 +89,7 @@ class InferenceOptimisedQp(Stage):
         }
 
 
-class _Search:
+class _QpSearch:
     """Metric and size of a network for given qps; what a tensor becomes at a qp is found once."""
 
     def __init__(self, candidate: Candidate) -> None:

@@ -27,7 +27,7 @@ class _BatchNorm(NamedTuple):
     start: int
 
 
-class _Layer(NamedTuple):
+class _LayerBefore(NamedTuple):
     """Names of one layer found among the parameters; ``end`` is the position after its last member."""
 
     path: str
@@ -116,7 +116,7 @@ def unpaired_batch_norms(
     return [n.path for n in _batch_norms(shapes, kinds) if n.mean not in paired]
 
 
-def _block(layer: _Layer, norm: _BatchNorm, epsilon: float) -> Block:
+def _block(layer: _LayerBefore, norm: _BatchNorm, epsilon: float) -> Block:
     """Return the block of a pair."""
     return Block(
         weight=layer.weight,
@@ -170,7 +170,7 @@ def _batch_norms(shapes: Mapping[str, tuple[int, ...]], kinds: Mapping[str, Para
             yield _BatchNorm(path, **roles, channels=lengths.pop()[0], start=starts[path])
 
 
-def _layers(shapes: Mapping[str, tuple[int, ...]], norms: Mapping[str, _BatchNorm]) -> Iterator[_Layer]:
+def _layers(shapes: Mapping[str, tuple[int, ...]], norms: Mapping[str, _BatchNorm]) -> Iterator[_LayerBefore]:
     """Yield the modules that own a weight of 2 or more dimensions and perhaps a bias and a scaling."""
     positions = {name: i for i, name in enumerate(n for n in shapes)}
     for name, shape in shapes.items():
@@ -180,7 +180,7 @@ def _layers(shapes: Mapping[str, tuple[int, ...]], norms: Mapping[str, _BatchNor
         bias = f"{path}.bias" if path else "bias"
         scaling = f"{name}_scaling"
         members = [n for n in (name, bias, scaling) if n in shapes]
-        yield _Layer(
+        yield _LayerBefore(
             path,
             name,
             bias if bias in shapes and shapes[bias] == shape[:1] else None,
@@ -196,7 +196,7 @@ def _is_sorted(names: Iterable[str]) -> bool:
     return relevant == sorted(relevant)
 
 
-def _fits(layer: _Layer, norm: _BatchNorm) -> bool:
+def _fits(layer: _LayerBefore, norm: _BatchNorm) -> bool:
     """Whether the channels of a layer are those of a batch norm."""
     return layer.shape[0] == norm.channels
 
@@ -221,10 +221,10 @@ def _names_agree(layer: str, norm: str) -> bool:
     return rest in (layer, _LAYER_WORD.sub("", layer, count=1).strip("_"))
 
 
-def _guess(layers: Sequence[_Layer], norms: Sequence[_BatchNorm], *, has_order: bool) -> dict[str, str]:
+def _guess(layers: Sequence[_LayerBefore], norms: Sequence[_BatchNorm], *, has_order: bool) -> dict[str, str]:
     """Pair by names, and by order if the model has one: layer path -> batch-norm path."""
     by_end = {la.end: la for la in layers}
-    by_parent: dict[str, list[_Layer]] = {}
+    by_parent: dict[str, list[_LayerBefore]] = {}
     for layer in layers:
         by_parent.setdefault(_split(layer.path)[0], []).append(layer)
     pairs: dict[str, tuple[str, str]] = {}
