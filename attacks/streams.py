@@ -315,7 +315,7 @@ def no_parameter_set() -> bytes:
 @attack(netpress.BaseMismatch)
 def update_without_its_past() -> bytes:
     """An update asks for temporal contexts of an update that was never decoded."""
-    encoder = netpress.Encoder(differences=True, tca=True, qp=-20)
+    encoder = netpress.Encoder(differences=True, temporal_contexts=True, qp=-20)
     encoder.encode(_MODEL)
     return encoder.encode(_MODEL)
 
