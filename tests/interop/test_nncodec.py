@@ -69,7 +69,7 @@ def assert_same(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
         {"qp": -20, "scan_order": 2},
         {"qp": -16, "codebook_mode": 2, "use_dq": False},
         {"bit_depth": 6, "qp": None},
-        {"qp": -20, "sparsity": 0.6, "struct_spars_factor": 0.9},
+        {"qp": -20, "sparsity": 0.6, "row_threshold": 0.9},
         {"qp": -20, "checksums": True},
         {"qp": -10, "base_qp": -20, "qp_density": 3},
     ],
