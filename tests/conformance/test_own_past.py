@@ -13,7 +13,7 @@ import own_past
 import pytest
 
 import netpress
-from netpress.config import encode_config
+from netpress.config import names
 
 NO_TORCH = """
 import sys
@@ -57,7 +57,7 @@ def test_reading_needs_no_torch() -> None:
 
 def test_every_setting_of_the_encoder_has_a_case() -> None:
     used = {option for folder in own_past.FOLDERS.values() for option in own_past.read_config(folder)["options"]}
-    used |= {current for old, current in encode_config._OLD_NAMES.items() if old in used}
+    used |= {current for old, current in names.OLD_NAMES.items() if old in used}
     missing = set(netpress.EncodeConfig.options()) - used
     assert not missing, f"add cases to tools/golden_own and run tools/make_golden_own.py: {sorted(missing)}"
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 import netpress
 from netpress.cli import app
-from netpress.config import EFFORT, GROUPS, EncodeConfig, encode_config
+from netpress.config import EFFORT, GROUPS, EncodeConfig, names
 from netpress.errors import InvalidConfig
 
 OPTIONS = EncodeConfig.options()
@@ -132,7 +132,7 @@ def test_a_config_of_another_type() -> None:
         netpress.encode(MODEL, 30)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("old", "new"), encode_config._OLD_NAMES.items())
+@pytest.mark.parametrize(("old", "new"), names.OLD_NAMES.items())
 def test_old_names_work_and_warn(old: str, new: str) -> None:
     offset = old == "cabac_unary_length_minus1"
     value = 4 if offset else 0.5 if new == "row_threshold" else True

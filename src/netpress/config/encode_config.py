@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import warnings
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from netpress.config.effort import Tools, tools_in_force
-from netpress.config.option import Option, check_value, describe, integer, option, unknown_option
+from netpress.config.names import OLD_NAMES, REFERENCE_NAMES, current_names, warn_of_old_name
+from netpress.config.option import Option, check_value, describe, integer, option
 from netpress.errors import InvalidConfig, InvalidModel
 from netpress.parameters import Block
 
@@ -20,24 +20,6 @@ DEFAULT_NONWEIGHT_QP = -75
 
 _REFERENCE_QP = -38
 
-# NNCodec's names of options that have another name here.
-_REFERENCE_NAMES = {
-    "opt_qp": "optimize_qp",
-    "int_quant_bw": "bit_depth",
-    "bitdepth": "bit_depth",
-    "bnf": "fold_batch_norm",
-    "compress_differences": "differences",
-    "general_profile_idc": "profile",
-    "raw": "raw_float",
-}
-# Names of the first release, which are NNCodec's too.
-_OLD_NAMES = {
-    "struct_spars_factor": "row_threshold",
-    "param_opt": "context_search",
-    "tca": "temporal_contexts",
-    "hdsp": "history_contexts",
-    "cabac_unary_length_minus1": "unary_length",
-}
 _Class = TypeVar("_Class")
 
 
@@ -52,7 +34,7 @@ def _with_names_checked(cls: type[_Class]) -> type[_Class]:
 
     @functools.wraps(generated)
     def checked(self: Any, **options: Any) -> None:
-        options = _current_names(options, _OLD_NAMES, warn=True)
+        options = current_names(options, _NAMES, OLD_NAMES, warn=True)
         if options.get("bit_depth") is not None:
             if options.get("use_dq"):
                 raise InvalidConfig("bit_depth clips levels, which dependent quantisation cannot; leave out use_dq")
@@ -309,10 +291,10 @@ class EncodeConfig:
 
     def __getattr__(self, name: str) -> Any:
         """Read an option by its old name."""
-        if name not in _OLD_NAMES:
+        if name not in OLD_NAMES:
             raise AttributeError(f"EncodeConfig has no option {name!r}")
-        _warn(name)
-        value = getattr(self, _OLD_NAMES[name])
+        warn_of_old_name(name)
+        value = getattr(self, OLD_NAMES[name])
         return value - 1 if name == "cabac_unary_length_minus1" and value is not None else value
 
     @classmethod
@@ -328,7 +310,7 @@ class EncodeConfig:
         Raises:
             InvalidConfig: an option is unknown or out of range.
         """
-        renamed = _current_names(options, {**_REFERENCE_NAMES, **_OLD_NAMES}, warn=False)
+        renamed = current_names(options, _NAMES, {**REFERENCE_NAMES, **OLD_NAMES}, warn=False)
         if not renamed.get("bit_depth"):
             renamed["bit_depth"] = None
         else:
@@ -353,7 +335,7 @@ class EncodeConfig:
         Raises:
             InvalidConfig: a field is unknown or out of range.
         """
-        changes = _current_names(changes, _OLD_NAMES, warn=True)
+        changes = current_names(changes, _NAMES, OLD_NAMES, warn=True)
         values = {field.name: getattr(self, field.name) for field in _OPTIONS}
         if changes.get("bit_depth") is not None and "use_dq" not in changes:
             del values["use_dq"]
@@ -382,7 +364,7 @@ class EncodeConfig:
         Raises:
             InvalidConfig: a key is unknown, or a value is out of range.
         """
-        options = _current_names(values, _OLD_NAMES, warn=False)
+        options = current_names(values, _NAMES, OLD_NAMES, warn=False)
         try:
             options["blocks"] = tuple(b if isinstance(b, Block) else Block(**b) for b in options.get("blocks", ()))
         except (TypeError, InvalidModel) as error:
@@ -393,28 +375,3 @@ class EncodeConfig:
 _OPTIONS = tuple(field for field in dataclasses.fields(EncodeConfig) if field.init)
 _DESCRIBED = {field.name: describe(field) for field in _OPTIONS}
 _NAMES = frozenset(_DESCRIBED)
-
-
-def _current_names(options: Mapping[str, Any], other_names: Mapping[str, str], *, warn: bool) -> dict[str, Any]:
-    """Return options by the names that they have now.
-
-    Raises:
-        InvalidConfig: one is unknown; names the nearest.
-    """
-    result = {}
-    for name, value in options.items():
-        current = name if name in _NAMES else other_names.get(name)
-        if current is None:
-            raise unknown_option(name, _NAMES, _REFERENCE_NAMES)
-        if warn and name not in _NAMES:
-            _warn(name)
-        if name == "cabac_unary_length_minus1" and value is not None:
-            value = integer(name, value) + 1
-        result[current] = value
-    return result
-
-
-def _warn(name: str) -> None:
-    current = _OLD_NAMES[name]
-    offset = ", one more than" if name == "cabac_unary_length_minus1" else ", before"
-    warnings.warn(f"the option is {current} now{offset} {name}", DeprecationWarning, stacklevel=4)
