@@ -91,9 +91,9 @@ def test_options_reach_the_encoder(run: Run, model: Path, monkeypatch: pytest.Mo
     words = (
         "--qp -30 --nonweight-qp -70 --effort 7 --qp-density 3 --no-dq --lambda-scale 0.5 --fold-batch-norm "
         "--batch-norm-epsilon 1e-3 "
-        "--allocation equal --optimize-qp --codebook 2 --row-skipping --sparsity 0.5 --struct-spars-factor 0.9 "
+        "--allocation equal --optimize-qp --codebook 2 --row-skipping --sparsity 0.5 --row-threshold 0.9 "
         "--scan-order 1 "
-        "--unary-length 21 --no-param-opt --profile 1 --bit-depth 8"
+        "--unary-length 21 --no-context-search --profile 1 --bit-depth 8"
     )
     assert run("encode", model, *words.split()).exit_code == 1
     config, options = seen.pop()
@@ -177,7 +177,7 @@ def test_config_file(run: Run, model: Path, tmp_path: Path) -> None:
         ["--unary-length", "0"],
         ["--unary-length", "257"],
         ["--lambda-scale", "-1"],
-        ["--struct-spars-factor", "-1"],
+        ["--row-threshold", "-1"],
     ],
     ids=" ".join,
 )

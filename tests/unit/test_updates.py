@@ -197,9 +197,9 @@ def test_chains(options: dict[str, Any]) -> None:
 def test_state_makes_updates_smaller() -> None:
     same = rounds(1) * 4
     sizes = {}
-    for tca in (False, True):
-        encoder = netpress.Encoder(qp=-20, differences=True, temporal_contexts=tca, lambda_scale=0.0)
-        sizes[tca] = sum(len(encoder.encode(model)) for model in same)
+    for contexts in (False, True):
+        encoder = netpress.Encoder(qp=-20, differences=True, temporal_contexts=contexts, lambda_scale=0.0)
+        sizes[contexts] = sum(len(encoder.encode(model)) for model in same)
     assert sizes[True] < sizes[False]
 
 
