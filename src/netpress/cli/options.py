@@ -89,7 +89,14 @@ def with_config(
     def decorated(verb: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(verb)
         def run(**arguments: Any) -> None:
-            settings = {field: value for name, field in fields.items() if (value := arguments.pop(name)) is not None}
+            settings: dict[str, Any] = {}
+            for name, field in fields.items():
+                value = arguments.pop(name)
+                if value is None:
+                    continue
+                if field in settings:
+                    raise typer.BadParameter(f"{_flags(field)} are two names of one option; give one")
+                settings[field] = value
             verb(**arguments, settings=settings)
 
         signature = inspect.signature(verb, eval_str=True)
@@ -102,6 +109,11 @@ def with_config(
         return run
 
     return decorated
+
+
+def _flags(field: str) -> str:
+    described = netpress.EncodeConfig.options()[field]
+    return " and ".join(str(flag).partition("/")[0] for flag in (described.flag, described.old_flag))
 
 
 def _parameter(name: str, flag: str, described: Any, default: Any) -> inspect.Parameter:
