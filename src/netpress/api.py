@@ -75,7 +75,9 @@ def encode(
         (64, 64)
     """
     sink = io.BytesIO()
-    _encode_to(sink, source, _with_options(config, options), base, quantized, calibration, executor, progress)
+    _encode_to(
+        sink, source, EncodeConfig.with_options(config, options), base, quantized, calibration, executor, progress
+    )
     return sink.getvalue()
 
 
@@ -104,13 +106,6 @@ def _encode_to(
             raise InvalidModel("was given quantised, but its new value is coded and no difference", tensor=min(new))
         encoder = Encoder(config.replace(differences=True))
         encoder.encode_to(sink, difference, executor=executor, progress=progress, quantized=quantized)
-
-
-def _with_options(config: EncodeConfig | None, options: Mapping[str, Any]) -> EncodeConfig:
-    if config is not None and not isinstance(config, EncodeConfig):
-        raise InvalidConfig(f"config is an EncodeConfig, not {config!r}; single options go by name, such as qp=-30")
-    config = config or EncodeConfig()
-    return config.replace(**options) if options else config
 
 
 def _calibrated(
@@ -206,7 +201,7 @@ def save(
     Raises:
         OSError: the file cannot be written; and what :func:`encode` raises.
     """
-    config = _with_options(config, options)
+    config = EncodeConfig.with_options(config, options)
     if config.checksums is None and config.can_carry_record:
         config = config.replace(checksums=True)
     with atomic_writer(path) as file:

@@ -178,7 +178,7 @@ def compress(
         raise InvalidConfig("give either max_drop or max_bytes")
     if not 0.5 <= confidence <= 0.999:
         raise InvalidConfig(f"confidence is {confidence}, outside 0.5..0.999")
-    config = (config or EncodeConfig(effort=8)).replace(**options)
+    config = EncodeConfig.with_options(EncodeConfig(effort=8) if config is None else config, options)
     if config.is_reference or config.differences or config.qp is not None:
         raise InvalidConfig("compress searches the qp itself, of a whole model, without the reference preset")
     data = calibration if calibration is not None else given.calibration_batches

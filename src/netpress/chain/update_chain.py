@@ -93,7 +93,7 @@ class UpdateChain:
         """
         folder = Path(path)
         check_free(folder)
-        config = _checked_config(config or EncodeConfig(), options)
+        config = _checked_config(config, options)
         if keyframe_every is not None and (type(keyframe_every) is not int or keyframe_every < 1):
             raise InvalidConfig(f"keyframe_every is {keyframe_every!r}, not a whole number of at least 1")
         data = model if isinstance(model, bytes) else encode(model, config, progress=progress)
@@ -477,9 +477,8 @@ def _bytes_of(value: Array) -> Array:
     return np.ascontiguousarray(value).reshape(-1).view(np.uint8)
 
 
-def _checked_config(config: EncodeConfig, options: Mapping[str, Any]) -> EncodeConfig:
-    if options:
-        config = config.replace(**options)
+def _checked_config(given: EncodeConfig | None, options: Mapping[str, Any]) -> EncodeConfig:
+    config = EncodeConfig.with_options(given, options)
     if not config.can_carry_record:
         raise InvalidConfig("a chain needs the record: not with the reference preset or without a topology unit")
     if config.profile != 1 or config.differences:

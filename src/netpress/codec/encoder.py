@@ -40,12 +40,11 @@ class Encoder:
         **options: fields of :class:`EncodeConfig` that replace those of ``config``.
 
     Raises:
-        InvalidConfig: an option is unknown or out of range.
+        InvalidConfig: an option is unknown or out of range, or ``config`` is something else.
     """
 
     def __init__(self, config: EncodeConfig | None = None, *, state: UpdateState | None = None, **options: Any) -> None:
-        config = config or EncodeConfig()
-        self.config = config.replace(**options) if options else config
+        self.config = EncodeConfig.with_options(config, options)
         self.state = UpdateState() if state is None else state
 
     def encode(

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from netpress.config.effort import Tools, tools_in_force
 from netpress.config.names import OLD_NAMES, REFERENCE_NAMES, current_names, warn_of_old_name
-from netpress.config.option import Option, check_value, describe, integer, option
+from netpress.config.option import Option, as_tuple, check_value, describe, option
 from netpress.errors import InvalidConfig, InvalidModel
 from netpress.parameters import Block
 
@@ -93,7 +93,7 @@ class EncodeConfig:
         help="Quality of biases, norms and all other parameters that are not weights.",
     )
     """qp of everything that is not a weight. None: -75 if ``qp`` is given, else chosen per tensor."""
-    qp_per_tensor: Mapping[str, int] | None = option(None, group="quality", help="qp of single tensors.")
+    qp_per_tensor: Mapping[str, int] | None = option(None, group="quality", items=int, help="qp of single tensors.")
     """qp by tensor name, before all other rules."""
     allocation: str = option(
         "equal",
@@ -169,7 +169,10 @@ class EncodeConfig:
     )
     """0 row by row; 1..4 in blocks of 8, 16, 32, 64, which gives entry points."""
     row_skipping: bool | None = option(
-        None, group="tools", flag="--row-skipping/--no-row-skipping", help="Signal rows of zeros."
+        None,
+        group="tools",
+        flag="--row-skipping/--no-row-skipping",
+        help="Signal rows of zeros.",
     )
     """Signal all-zero rows. None: where it pays."""
     fold_batch_norm: bool = option(
@@ -206,9 +209,9 @@ class EncodeConfig:
         help="With --sparsity: set rows to zero whose mean is below this share of the tensor's.",
     )
     """With ``sparsity``: rows whose mean magnitude is below this share of the tensor's are set to zero."""
-    blocks: tuple[Block, ...] = option((), group="stream", help="Parameters that travel in one data unit.")
+    blocks: tuple[Block, ...] = option((), group="stream", items=Block, help="Parameters that travel in one data unit.")
     """Parameters that travel in one data unit: a layer's weight, scaling, bias, batch norm, or its two factors."""
-    raw_float: tuple[str, ...] = option((), group="stream", help="Tensors that are stored as plain float32.")
+    raw_float: tuple[str, ...] = option((), group="stream", items=str, help="Tensors that are stored as plain float32.")
     """Names of float tensors that are stored as plain float32, without loss or gain; NNCodec cannot decode them."""
     profile: int = option(
         1,
@@ -241,12 +244,10 @@ class EncodeConfig:
     tools: Tools = dataclasses.field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "blocks", tuple(self.blocks))
-        object.__setattr__(self, "raw_float", tuple(self.raw_float))
-        for name, described in _DESCRIBED.items():
+        for name in ("blocks", "raw_float"):
+            object.__setattr__(self, name, as_tuple(name, getattr(self, name)))
+        for name, described in _CHECKED:
             check_value(name, described, self)
-        for tensor, qp in (self.qp_per_tensor or {}).items():
-            integer(f"qp_per_tensor[{tensor!r}]", qp)
         if self.is_reference and self.qp is None:
             raise InvalidConfig("the reference preset needs a qp; EncodeConfig.reference() fills in its default")
         if self.allocation != "equal" and (self.qp is None or self.is_reference or self.optimize_qp or self.bit_depth):
@@ -341,6 +342,23 @@ class EncodeConfig:
             del values["use_dq"]
         return type(self).from_dict({**values, **changes})
 
+    @classmethod
+    def with_options(cls, config: EncodeConfig | None, options: Mapping[str, Any]) -> EncodeConfig:
+        """Return the settings that a function was given: some of these, and single options that overrule them.
+
+        Args:
+            config: settings; None for the defaults.
+            options: fields by name.
+
+        Raises:
+            InvalidConfig: ``config`` is something else, or an option is unknown or out of range.
+        """
+        if config is None:
+            config = cls()
+        elif not isinstance(config, EncodeConfig):
+            raise InvalidConfig(f"config is an EncodeConfig, not {config!r}; single options go by name, such as qp=-30")
+        return config.replace(**options) if options else config
+
     def to_dict(self) -> dict[str, Any]:
         """Return the fields that differ from their defaults, ready for JSON."""
         result: dict[str, Any] = {}
@@ -374,4 +392,6 @@ class EncodeConfig:
 
 _OPTIONS = tuple(field for field in dataclasses.fields(EncodeConfig) if field.init)
 _DESCRIBED = {field.name: describe(field) for field in _OPTIONS}
+# A range that depends on other options is looked at when those are known to be right.
+_CHECKED = sorted(_DESCRIBED.items(), key=lambda entry: callable(entry[1].range))
 _NAMES = frozenset(_DESCRIBED)

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from netpress.errors import InvalidConfig
 
-__all__ = ["GROUPS", "Option", "check_value", "describe", "integer", "option", "unknown_option"]
+__all__ = ["GROUPS", "Option", "as_tuple", "check_value", "describe", "integer", "option", "unknown_option"]
 
 GROUPS = {
     "quality": "What most people set",
@@ -32,8 +32,9 @@ class Option:
     ``range`` is that of a number, both ends included, or a function of the settings that returns it. ``choices`` are
     the words that a text may be. ``flag`` is the name on the command line (None: it has no such option), with ``/``
     between those that switch on and off; ``old_flag`` works too. ``help`` is one sentence for the command line.
-    ``kind`` is the type of the values, such as ``"int"``, ``may_be_none`` whether None is one too, ``default`` what the
-    field is where nothing is said.
+    ``items`` is the type of what a tuple holds, or of the values of a mapping by name.
+    ``kind`` is the type of the values, such as ``"int"``, ``may_be_none``
+    whether None is one too, ``default`` what the field is where nothing is said.
     """
 
     group: str
@@ -43,6 +44,7 @@ class Option:
     default: Any = None
     range: Range | Callable[[Any], Range] | None = None
     choices: tuple[str, ...] = ()
+    items: type | None = None
     flag: str | None = None
     old_flag: str | None = None
     metavar: str | None = None
@@ -100,6 +102,8 @@ def check_value(name: str, described: Option, settings: Any) -> None:
         if value not in described.choices:
             *first, last = map(repr, described.choices)
             raise InvalidConfig(f"{name} is {', '.join(first)} or {last}, not {value!r}")
+    elif described.items is not None:
+        _check_items(name, value, described.items)
     elif described.range is not None:
         low, high = described.range(settings) if callable(described.range) else described.range
         if kind == "int":
@@ -107,6 +111,32 @@ def check_value(name: str, described: Option, settings: Any) -> None:
                 raise InvalidConfig(f"{name} is {value}, outside {low:g}..{high:g}")
         elif isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
             raise InvalidConfig(f"{name} is {value!r}, not a number from {low:g} to {high:g}")
+
+
+def as_tuple(name: str, value: Any) -> tuple[Any, ...]:
+    """Return what any iterable but a text holds.
+
+    Raises:
+        InvalidConfig: the value is something else.
+    """
+    try:
+        if isinstance(value, (str, bytes)):
+            raise TypeError
+        return tuple(value)
+    except TypeError:
+        raise InvalidConfig(f"{name} is {value!r}, not a list") from None
+
+
+def _check_items(name: str, value: Any, kind: type) -> None:
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            integer(f"{name}[{key!r}]", item)
+    elif not isinstance(value, tuple):
+        raise InvalidConfig(f"{name} is {value!r}, not a mapping of names to integers")
+    else:
+        for item in value:
+            if not isinstance(item, kind):
+                raise InvalidConfig(f"{name} holds {item!r}, which is not a {kind.__name__}")
 
 
 def integer(name: str, value: Any) -> int:

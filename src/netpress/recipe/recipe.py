@@ -104,7 +104,7 @@ class Recipe:
             if not isinstance(stage, Stage):
                 raise InvalidConfig(f"a recipe consists of stages, not of {type(stage).__name__}")
         object.__setattr__(self, "stages", tuple(stages))
-        object.__setattr__(self, "config", config or EncodeConfig())
+        object.__setattr__(self, "config", EncodeConfig.with_options(config, {}))
         if self.config.is_reference or self.config.differences or self.config.blocks:
             raise InvalidConfig(
                 "a recipe codes whole networks, with blocks of its own and without the reference preset"
