@@ -85,8 +85,8 @@ EFFORT_HEAD = """# Effort
 
 Written by `tools/make_reference.py` from the source code.
 
-`effort` trades time for bytes: what each level switches on. Most tools also have an option of their own, which
-overrules the level; see [options](reference.md).
+`effort` trades time for bytes: what each level switches on. An option that is named beside a tool overrules the level;
+see [options](reference.md).
 """
 
 
@@ -94,12 +94,15 @@ def effort() -> str:
     """Return docs/effort.md: the levels by tools."""
     fields = dataclasses.fields(EffortLevel)
     levels = " | ".join(f"{level}{' (default)' if level == netpress.EncodeConfig().effort else ''}" for level in EFFORT)
+    options = netpress.EncodeConfig.options().items()
     rows = []
     for field in fields:
+        own = ", ".join(f"`{name}`" for name, described in options if field.name in described.effort)
         values = [getattr(level, field.name) for level in EFFORT.values()]
         cells = [("yes" if value else "") if isinstance(value, bool) else f"{value:g}" for value in values]
-        rows.append(f"| {field.metadata['title']} | {' | '.join(cells)} |")
-    return "\n".join([EFFORT_HEAD, f"| tool | {levels} |", "|---" + "|:---:" * len(EFFORT) + "|", *rows]) + "\n"
+        rows.append(f"| {field.metadata['title']} | {own} | {' | '.join(cells)} |")
+    head = [f"| tool | option | {levels} |", "|---|---" + "|:---:" * len(EFFORT) + "|"]
+    return "\n".join([EFFORT_HEAD, *head, *rows]) + "\n"
 
 
 def stage_sections() -> str:

@@ -130,6 +130,7 @@ class EncodeConfig:
     lambda_scale: float | None = option(
         None,
         group="tools",
+        effort=("rate_weight",),
         range=(0, 1e9),
         flag="--lambda-scale",
         help="Weight of the rate against the error; 0 looks at the error only.",
@@ -139,6 +140,7 @@ class EncodeConfig:
     codebook_mode: int | None = option(
         None,
         group="tools",
+        effort=("codebooks",),
         range=(0, 2),
         flag="--codebook",
         help="Codebooks: 0 never, 1 always, 2 where they pay.",
@@ -147,6 +149,7 @@ class EncodeConfig:
     context_search: bool | None = option(
         None,
         group="tools",
+        effort=("context_search",),
         flag="--context-search/--no-context-search",
         old_flag="--param-opt/--no-param-opt",
         help="Search the parameters of the entropy coder's contexts.",
@@ -155,6 +158,7 @@ class EncodeConfig:
     unary_length: int | None = option(
         None,
         group="tools",
+        effort=("unary_lengths_small", "unary_lengths"),
         range=(1, 256),
         flag="--unary-length",
         help="Length of the unary part of a coded magnitude (default: 10).",
@@ -171,10 +175,11 @@ class EncodeConfig:
     row_skipping: bool | None = option(
         None,
         group="tools",
+        effort=("row_skipping",),
         flag="--row-skipping/--no-row-skipping",
         help="Signal rows of zeros.",
     )
-    """Signal all-zero rows. None: where it pays."""
+    """Signal all-zero rows. None: by ``effort``, and where it pays."""
     fold_batch_norm: bool = option(
         False,
         group="tools",

@@ -32,8 +32,8 @@ class Option:
     ``range`` is that of a number, both ends included, or a function of the settings that returns it. ``choices`` are
     the words that a text may be. ``flag`` is the name on the command line (None: it has no such option), with ``/``
     between those that switch on and off; ``old_flag`` works too. ``help`` is one sentence for the command line.
-    ``items`` is the type of what a tuple holds, or of the values of a mapping by name.
-    ``kind`` is the type of the values, such as ``"int"``, ``may_be_none``
+    ``items`` is the type of what a tuple holds, or of the values of a mapping by name. ``effort`` names what the option
+    overrules in the table of effort. ``kind`` is the type of the values, such as ``"int"``, ``may_be_none``
     whether None is one too, ``default`` what the field is where nothing is said.
     """
 
@@ -45,6 +45,7 @@ class Option:
     range: Range | Callable[[Any], Range] | None = None
     choices: tuple[str, ...] = ()
     items: type | None = None
+    effort: tuple[str, ...] = ()
     flag: str | None = None
     old_flag: str | None = None
     metavar: str | None = None
