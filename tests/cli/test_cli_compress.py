@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cli_runner import Run, one_line
@@ -79,3 +80,46 @@ def test_usage(run: Run, file: Path, tmp_path: Path, arguments: tuple[str, ...],
 
 def test_no_such_task(run: Run) -> None:
     assert "there is no task" in one_line(run("compress", "--task", "nothing", "--max-drop", "1"))
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("", {}),
+        ("--effort 3", {"effort": 3}),
+        ("--nonweight-qp -60 --qp-density 3", {"nonweight_qp": -60, "qp_density": 3}),
+        ("--no-dq --lambda-scale 0.5", {"use_dq": False, "lambda_scale": 0.5}),
+        ("--codebook 1 --scan-order 2", {"codebook_mode": 1, "scan_order": 2}),
+        ("--no-context-search --unary-length 7", {"context_search": False, "unary_length": 7}),
+        ("--no-param-opt", {"context_search": False}),
+        ("--row-skipping", {"row_skipping": True}),
+        ("--sparsity 0.1 --row-threshold 0.5", {"sparsity": 0.1, "row_threshold": 0.5}),
+        ("--sparsity 0.1 --struct-spars-factor 0.5", {"sparsity": 0.1, "row_threshold": 0.5}),
+    ],
+)
+def test_options_of_the_encoder(
+    run: Run, file: Path, monkeypatch: pytest.MonkeyPatch, words: str, expected: dict[str, Any]
+) -> None:
+    seen: list[dict[str, Any]] = []
+
+    def compress(**arguments: Any) -> None:
+        seen.append(arguments)
+        raise netpress.InvalidModel("stop here")
+
+    monkeypatch.setattr(netpress, "compress", compress)
+    assert run("compress", "--task", f"{file}:task", "--max-drop", "0.1", *words.split()).exit_code == 1
+    own = ("task", "max_drop", "max_bytes", "budget", "confidence", "progress")
+    assert {name: value for name, value in seen[0].items() if name not in own} == {"effort": 8, **expected}
+
+
+@pytest.mark.parametrize("flag", ["--qp", "--bit-depth", "--allocation"])
+def test_what_compress_decides_is_no_option(run: Run, file: Path, flag: str) -> None:
+    result = run("compress", "--task", f"{file}:task", "--max-drop", "0.1", flag, "1")
+    assert result.exit_code == 2
+    assert flag in result.stderr
+
+
+def test_options_of_the_encoder_make_a_stream(run: Run, file: Path, tmp_path: Path) -> None:
+    words = "--no-dq --effort 2 --scan-order 1 --max-bytes 2000 --budget 3 -q -o"
+    assert run("compress", "--task", f"{file}:task", *words.split(), tmp_path / "toy.nnc").exit_code == 0
+    assert set(netpress.load(tmp_path / "toy.nnc")) == {"0.weight", "0.bias", "2.weight", "2.bias"}
