@@ -1,4 +1,4 @@
-"""A promised quality: the smallest stream that keeps it, or the best quality in so many bytes."""
+"""A promised quality: the smallest stream that keeps it, or the best quality within a number of bytes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Trial:
     """One stream that was made, decoded and evaluated.
 
     ``drop`` is how much worse the metric is than that of the float network (below 0: better), ``margin`` what was added
-    to it for the chance in the samples; ``kept`` says whether both together are within the promise.
+    to it because the samples are a random choice; ``kept`` says whether both together are within the promise.
     """
 
     qp: int
@@ -141,7 +141,7 @@ def compress(
         evaluate: returns the metric: a number, one score per sample, or :class:`Scores`. None: that of ``task``.
         max_drop: how much worse the metric may get: a number in its units, or a share of the float metric such as
             ``"0.5%"``.
-        max_bytes: instead: the best metric in so many bytes.
+        max_bytes: instead: the best metric within that many bytes.
         calibration: batches of inputs, or what :func:`netpress.calibrate` made of them. None: that of ``task``.
         direction: ``"max"`` if a higher metric is better, else ``"min"``. That of ``task`` if there is one.
         budget: most evaluations, the one of the float network included, at least 3; or a time such as ``"10min"``.

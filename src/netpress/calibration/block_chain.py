@@ -90,7 +90,7 @@ def _first(output: Any) -> Tensor:
 
 
 class _Stop(Exception):
-    """The run has seen what it was to see."""
+    """The run has seen everything that it needs."""
 
 
 class BlockChain:

@@ -86,7 +86,7 @@ def quantize_blocks(
         forward: runs the network on a batch and returns its output tensor; None: calls it with the inputs of the batch
             and takes the logits, or the last hidden state.
         outputs: ``"logits"`` or ``"values"``: what the outputs are, as for :func:`netpress.calibrate`.
-        sensitivity_batches: so many batches tell how much the errors of each weight change the outputs, which sets
+        sensitivity_batches: how many batches measure how much the errors of each weight change the outputs, which sets
             the steps; None: all; 0: all weights get the same step.
         sequential: quantise each block on what the quantised blocks before it pass on, which is what it will see; else
             on what the float blocks do.

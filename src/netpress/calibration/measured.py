@@ -36,12 +36,12 @@ _TARGET_DIVERGENCE = {"logits": 0.05, "values": 1e-3}
 nats per sample, and as a share of the squared outputs."""
 _MOST_TRIES = 5
 _LARGEST_CORRECTION = 16.0
-"""Largest correction of a sensitivity, as a factor: few samples tell no more."""
+"""Largest correction of a sensitivity, as a factor: few samples cannot justify more."""
 _MOST_PASSES = 8192
-"""Layers times samples, about which more would take longer than it brings."""
+"""Layers times samples, about; more would take longer than they are worth."""
 _FEWEST_SAMPLES = 16
 _KEPT_APART = 4
-"""One batch of so many is kept apart."""
+"""One batch out of this many is kept apart."""
 
 
 def calibrate(
@@ -65,7 +65,7 @@ def calibrate(
 
     Args:
         module: the network; put into inference mode for the time, its parameters are not changed.
-        batches: inputs, as a task has them; four or more, better. Some hundred samples do.
+        batches: inputs, as a task has them; preferably four batches or more. A few hundred samples are enough.
         forward: runs the network on a batch and returns its output tensor; None: calls it with the inputs of the batch.
         outputs: ``"logits"`` (classes in the last dimension, or in dimension 1 of an image) or ``"values"``. Tells what
             the divergence of two outputs is: that of Kullback and Leibler between the distributions, or half the
@@ -210,7 +210,7 @@ def named_weights(module: Any) -> dict[str, Any]:
 
 
 def _few(batches: Sequence[Batch], layers: int) -> list[Batch]:
-    """Return so many batches that the passes do not take too long, but at least one."""
+    """Return as many batches as the passes have time for, but at least one."""
     wanted = max(_FEWEST_SAMPLES, _MOST_PASSES // layers)
     chosen: list[Batch] = []
     samples = 0

@@ -40,7 +40,7 @@ ROW_DAMPING = 0.3
 # Slope of the squared error of the trellis at high rates, in squared steps per bit: 2 ln 2 times its noise.
 _RATE_SLOPE = 4 * (math.log(2) / 6) * 0.7
 _DATA_FREE_LAMBDA_SCALE = 0.25
-# A row matters at least this much of the mean: calibration data that never use it do not make it worthless.
+# A row matters at least this share of the mean: calibration data that never use a row do not make it worthless.
 _LEAST_IMPORTANCE = 0.05
 # Rows are multiplied by this power of the root of how much they matter, and at most by the factor.
 _ROW_EXPONENT = 0.5

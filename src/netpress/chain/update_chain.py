@@ -217,8 +217,8 @@ class UpdateChain:
     def export(self, version: int = -1, **options: Any) -> bytes:
         """Return a version as a stream of its own.
 
-        A version that is stored as one is given as it is, if there are no options. Any other is restored and coded
-        again, which quantises it once more.
+        Without options, a version that is stored as one is returned as it is. Any other is restored and coded again,
+        which quantises it once more.
 
         Args:
             version: its number; negative ones count from the last.
@@ -306,7 +306,7 @@ class UpdateChain:
         self._commit(dataclasses.replace(self._manifest, links=tuple(kept), revision=revision), files)
 
     def verify(self, progress: Progress | None = None) -> list[str]:
-        """Check every link: its bytes, what it builds on, and the model that it gives.
+        """Check every link: its bytes, the model that it builds on, and the model that it makes.
 
         Args:
             progress: called with links done, links in all, and the name of the link's file.
@@ -362,7 +362,7 @@ class UpdateChain:
         return model
 
     def _decode_link(self, position: int, before: Model) -> Model:
-        """Restore a version from the one before, and check that it is what it was."""
+        """Restore a version from the one before, and check that it has not changed."""
         link = self._manifest.links[position]
         data = self._read(link)
         try:

@@ -138,7 +138,7 @@ def _sound(file: Path, rate: int, length: int) -> Tensor:
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", wavfile.WavFileWarning)  # of chunks that are no sound
+            warnings.simplefilter("ignore", wavfile.WavFileWarning)  # of chunks that are not sound
             found, values = wavfile.read(file)
     except (ValueError, OSError) as error:
         raise InvalidConfig(f"{file} is not a .wav file that scipy can read: {error}") from None

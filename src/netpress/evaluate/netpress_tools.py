@@ -36,7 +36,7 @@ class NetpressTools:
     Args:
         module: the float network.
         effort: of the encoder, 1 to 9.
-        calibrate: makes the calibration, when it is needed; None where there are no data for one.
+        calibrate: makes the calibration, when it is needed; None where there is no data for one.
         about_calibration: what it is made of, in the types of JSON.
     """
 

@@ -33,7 +33,7 @@ _LAST_WORDS = 2000
 
 
 class PeerFailed(NetpressError):
-    """The peer crashed, took too long, or said that it cannot do what was asked of it."""
+    """The peer crashed, took too long, or said that it cannot do what it was asked."""
 
 
 def peer_command(words: str | None) -> list[str] | None:
@@ -45,7 +45,7 @@ def peer_command(words: str | None) -> list[str] | None:
             ``NETPRESS_PEER`` says.
     """
     command = shlex.split(words or os.environ.get(VARIABLE, ""))
-    # Isolated: the modules beside the script are none of its business.
+    # Isolated: the script must not import the modules next to it.
     return [*command, "-I", str(Path(nncodec_script.__file__))] if len(command) == 1 else command or None
 
 

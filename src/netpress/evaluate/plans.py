@@ -53,7 +53,7 @@ class Plan:
         return any(fnmatch.fnmatch(tool.name, pattern) for pattern in self.transparent)
 
     def for_size(self, parameters: int) -> Plan:
-        """Return the plan for a network of so many values: large ones get fewer points, and fewer tools if quick."""
+        """Return the plan for a network of this many values: large ones get fewer points, and fewer tools if quick."""
         if parameters <= _LARGE:
             return self
         fewer = dataclasses.replace(self, points=max(2, self.points - 2), tries=min(self.tries, 2))

@@ -58,7 +58,7 @@ def sweep(
         store: where results go.
         plan: what to measure.
         peer: NNCodec; None leaves its rows out.
-        report: hears of each measurement.
+        report: called with each measurement.
 
     Returns:
         Everything that the store has about the task now.
@@ -255,7 +255,7 @@ class _Sweep:
         return most if most is not None and most > 0 else math.inf
 
     def _transparent(self, tool: Tool, tries: int) -> None:
-        """Find the coarsest parameter within the tolerance, with so many more measurements."""
+        """Find the coarsest parameter within the tolerance, with a number of further measurements."""
         points = self.points.get(tool.name, {})
         if not points:
             return

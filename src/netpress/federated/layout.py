@@ -195,7 +195,7 @@ class Layout:
             return np.asarray((change - change.astype(np.int32)) >> 32).astype(np.int32)
         with np.errstate(over="ignore"):
             part = np.asarray(change / self._scale(kind, name, held), np.float32)
-        # A variance next to zero must not make a number that no step can code; what is left comes with the next update.
+        # A variance next to zero must not make a number that no step can code; the rest comes with the next update.
         return (
             part if kind in (GroupKind.WEIGHTS, GroupKind.VECTORS) else np.clip(part, -_MOST_RELATIVE, _MOST_RELATIVE)
         )

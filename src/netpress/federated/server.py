@@ -25,7 +25,7 @@ __all__ = ["RoundReport", "Server"]
 
 Array = npt.NDArray[Any]
 _FORMAT = "netpress federated server"
-_MOST_CHANGE = 1e15  # what is far from here can still be coded
+_MOST_CHANGE = 1e15  # a model that moved this far can still be coded
 _MOST_INTEGER = 2.0**62
 _log = logging.getLogger("netpress.federated")
 

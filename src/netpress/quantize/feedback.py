@@ -152,7 +152,7 @@ def quantize_feedback(
         rate_weight: lambda, the price of a bit in units of ``importance * row_importance * error**2``, at least 0.
         passes: searches with a rate, each with the statistics of the one before; ignored without a rate.
         unary_length: of the coding, 1..256, for the rate.
-        threads: at most so many; None: all cores. The result is the same for any number.
+        threads: the largest number of threads; None: all cores. The result is the same for any number.
         name: of the tensor, for errors.
 
     Returns:

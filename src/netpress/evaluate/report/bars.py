@@ -47,7 +47,7 @@ def ablation(findings: Findings) -> Drawing | None:
 
 
 def _comparable(findings: Findings, rows: Sequence[Measurement], whole: Measurement | None) -> tuple[list[float], str]:
-    """Return bytes that can be compared, and words on what they are.
+    """Return bytes that can be compared, and a description of them.
 
     Without a tool a stream is larger, its outputs are further off, or both. The bytes that are returned are those at
     the divergence of the stream with all tools, on the assumption that they change along with it as netpress's do.

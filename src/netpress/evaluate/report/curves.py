@@ -21,7 +21,7 @@ __all__ = ["overview", "rate_divergence", "rate_quality"]
 _PLOT_HEIGHT, _LEGEND_ROW = 265, 16.5
 _LABEL = 44  # longest label of a tool
 _SHORT = 25  # labels up to here stand in two columns
-_WINDOW = 6  # losses are shown up to so many tolerances
+_WINDOW = 6  # losses are shown up to this many tolerances
 _REPORT = "verification report"
 _RATE_LABEL = "size, % of the float network"
 

@@ -155,7 +155,7 @@ def template_entries(found: Findings) -> list[tuple[str, str]]:
 
 
 def _results_text(found: Findings) -> str:
-    """Say what was found, in sentences."""
+    """Describe the findings in sentences."""
     summary, metric = found.summary, found.metric
     failure = [f"The task failed: {found.results.error}"] if found.results.error is not None else []
     if not found.is_measured:

@@ -333,7 +333,7 @@ def _set_gradients(network: Any, gradients: dict[str, Any] | None) -> None:
 
 @contextlib.contextmanager
 def _without_warnings() -> Iterator[None]:
-    """Keep torch-pruning's warnings back: what they are about is checked afterwards."""
+    """Hold torch-pruning's warnings back: their causes are checked afterwards."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
