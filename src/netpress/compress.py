@@ -165,14 +165,14 @@ def compress(
         >>> result.met, result.metric <= 1e-3
         (True, True)
     """
-    given = task or Task(direction=direction)
+    whole_task = task or Task(direction=direction)
     if evaluate is not None:
-        given = dataclasses.replace(given, evaluate=evaluate)
+        whole_task = dataclasses.replace(whole_task, evaluate=evaluate)
     if model is None:
-        if given.model is None:
+        if whole_task.model is None:
             raise InvalidConfig("there is no model: neither the call nor the task gives one")
-        model = given.model()
-    if given.evaluate is None:
+        model = whole_task.model()
+    if whole_task.evaluate is None:
         raise InvalidConfig("compress needs evaluate, a function that returns the metric of a model")
     if (max_drop is None) == (max_bytes is None):
         raise InvalidConfig("give either max_drop or max_bytes")
@@ -181,9 +181,9 @@ def compress(
     config = (config or EncodeConfig(effort=8)).replace(**options)
     if config.is_reference or config.differences or config.qp is not None:
         raise InvalidConfig("compress searches the qp itself, of a whole model, without the reference preset")
-    data = calibration if calibration is not None else given.calibration_batches
-    coder = _Coder(model, given, config, data)
-    return _PromiseSearch(coder, given, max_drop, max_bytes, _Budget(budget), confidence, progress).result()
+    data = calibration if calibration is not None else whole_task.calibration_batches
+    coder = _Coder(model, whole_task, config, data)
+    return _PromiseSearch(coder, whole_task, max_drop, max_bytes, _Budget(budget), confidence, progress).result()
 
 
 class _Budget:
@@ -370,17 +370,17 @@ class _PromiseSearch:
 
     def _chosen(self) -> CompressionResult:
         evaluated = [(trial, data) for trial, data in self.trials.values() if data]
-        kept = [pair for pair in evaluated if pair[0].kept]
-        if not kept:
+        passing = [pair for pair in evaluated if pair[0].kept]
+        if not passing:
             pairs = evaluated or [self._smallest()]
             trial, data = min(pairs, key=lambda pair: pair[0].drop if self.max_bytes is None else pair[0].bytes)
         elif self.max_bytes is None:
-            trial, data = min(kept, key=lambda pair: pair[0].bytes)
+            trial, data = min(passing, key=lambda pair: pair[0].bytes)
         else:
-            trial, data = min(kept, key=lambda pair: (pair[0].drop, pair[0].bytes))
+            trial, data = min(passing, key=lambda pair: (pair[0].drop, pair[0].bytes))
         return CompressionResult(
             data,
-            bool(kept),
+            bool(passing),
             trial.metric,
             self.baseline.value,
             self.promise,

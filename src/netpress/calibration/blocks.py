@@ -116,19 +116,19 @@ def quantize_blocks(
 
     if outputs not in ("logits", "values"):
         raise InvalidConfig(f"outputs are 'logits' or 'values', not {outputs!r}")
-    kept = list(batches)
-    if not kept:
+    collected = list(batches)
+    if not collected:
         raise InvalidConfig("there are no calibration batches")
     name, members = find_chain(module, blocks)
     if device is None:
-        found = {p.device for p in module.parameters()} - {torch.device("meta")}
-        device = min(found, key=str, default=torch.device("cpu"))
+        devices = {p.device for p in module.parameters()} - {torch.device("meta")}
+        device = min(devices, key=str, default=torch.device("cpu"))
     opened = contextlib.nullcontext() if source is None else open_source(source)
     with opened as weights, _prepared(module, device):
         sweep = _BlockPass(
             BlockChain(module, members, forward, device),
             Residence(module, weights, device),
-            kept,
+            collected,
             outputs,
             damping,
             memory_bytes,
@@ -136,7 +136,7 @@ def quantize_blocks(
             _Steps(len(members), name, progress, 1 if sensitivity_batches == 0 else 3),
         )
         try:
-            count = len(kept) if sensitivity_batches is None else min(sensitivity_batches, len(kept))
+            count = len(collected) if sensitivity_batches is None else min(sensitivity_batches, len(collected))
             sensitivities, densities = sweep.sensitivities(count)
             qps = qps_by_sensitivity(densities, sweep.sizes(), qp=qp, qp_density=qp_density, allocation=allocation)
             options = {"qp": qp, "qp_density": qp_density, "use_dq": use_dq, "lambda_scale": lambda_scale}
@@ -239,8 +239,8 @@ class _BlockPass:
         import torch
 
         with torch.no_grad(), contextlib.nullcontext() if observer is None else observer:
-            found = [self.chain.calls(batch) for batch in self.batches[:count]]
-        return [hidden for hidden, _ in found], [calls for _, calls in found]
+            entered = [self.chain.calls(batch) for batch in self.batches[:count]]
+        return [hidden for hidden, _ in entered], [calls for _, calls in entered]
 
     def learn_outputs(self) -> None:
         """See what blocks return; the outside is present."""
@@ -333,20 +333,20 @@ class _BlockPass:
         import torch
 
         names = [name for name, p in parameters.items() if p.ndim > 1]
-        wanted = ([] if leaf is None else [leaf]) + [parameters[name] for name in names]
-        found = list(torch.autograd.grad(output, wanted, grad_outputs=gradient, allow_unused=True))
-        own = None
+        inputs = ([] if leaf is None else [leaf]) + [parameters[name] for name in names]
+        gradients = list(torch.autograd.grad(output, inputs, grad_outputs=gradient, allow_unused=True))
+        leaf_gradient = None
         if leaf is not None:
-            own = found.pop(0)
-            own = torch.zeros_like(leaf) if own is None else own
-        for name, part in zip(names, found, strict=True):
+            leaf_gradient = gradients.pop(0)
+            leaf_gradient = torch.zeros_like(leaf) if leaf_gradient is None else leaf_gradient
+        for name, part in zip(names, gradients, strict=True):
             if part is None:
                 continue
             if not bool(part.isfinite().all()):
                 raise InvalidModel("the gradients of the outputs are not finite on the calibration data", tensor=name)
             square = part.to(torch.float64).square().flatten(1).sum(1)
             squares[name] = squares[name] + square if name in squares else square
-        return own
+        return leaf_gradient
 
     def _gains(self, observer: Any) -> dict[str, tuple[LayerStatistics, float]]:
         """Return of each weight that was used its statistics, with the diagonal of its moments alone, and their gain.

@@ -195,23 +195,23 @@ def quantize_corrected(source: Any, calibration: Calibration, *, qp: int, **opti
         InvalidModel, InvalidConfig: as for :func:`quantize_model`.
     """
     try:
-        given = _Options(qp=qp, **options)
+        settings = _Options(qp=qp, **options)
     except TypeError as error:
         raise InvalidConfig(str(error)) from None
     model = open_source(source)
     outlets = find_outlets(model, calibration)
-    arrays, layers = _layers(model, calibration, given, outlets)
+    arrays, layers = _layers(model, calibration, settings, outlets)
     taking_over = {name for outlet in outlets.values() for name in (outlet.bias, outlet.mean, outlet.gamma) if name}
     vectors = {name: model.load(name).astype(np.float32) for name in taking_over}
     for name in outlets:
-        factors = _row_factors(layers[name]) if outlets[name].gamma and given.row_steps else None
+        factors = _row_factors(layers[name]) if outlets[name].gamma and settings.row_steps else None
         if factors is not None:
             outlets[name].scale(vectors, factors)
-            layers[name] = _scaled(name, layers[name], factors, given)
+            layers[name] = _scaled(name, layers[name], factors, settings)
             arrays[name] = layers[name].weights
-    quantized = _quantized(arrays, layers, given)
+    quantized = _quantized(arrays, layers, settings)
     for name, outlet in outlets.items():
-        after = quantized[name].values(given.qp_density)
+        after = quantized[name].values(settings.qp_density)
         outlet.shift(vectors, output_shifts(arrays[name], after, layers[name].statistics))
     changed = {name: arrays[name] for name in outlets}
     return CorrectedModel(model.replaced({**vectors, **changed}), quantized)
@@ -221,8 +221,8 @@ def _quantized(
     arrays: Mapping[str, npt.NDArray[np.float32]], layers: Mapping[str, _CalibratedLayer], options: _Options
 ) -> dict[str, QuantizedTensor]:
     qp, qp_density, use_dq = options.qp, options.qp_density, options.use_dq
-    chosen = _layer_qps(layers, qp, qp_density, options.allocation)
-    chosen.update({n: q for n, q in (options.qps or {}).items() if n in arrays})
+    layer_qps = _layer_qps(layers, qp, qp_density, options.allocation)
+    layer_qps.update({n: q for n, q in (options.qps or {}).items() if n in arrays})
     cut = [n for n, layer in layers.items() if _is_cut(layer)]
     if cut:
         what = "only parts of the moments of these weights were kept, so they are quantised without data"
@@ -230,22 +230,22 @@ def _quantized(
 
     def quantized(name: str) -> QuantizedTensor:
         layer = layers.get(name)
-        own = chosen.get(name, qp)
-        if layer is None or not _can_feed_back(layer, step_size(own, qp_density)):
-            return _without_data(name, arrays[name], own, qp_density, use_dq)
+        layer_qp = layer_qps.get(name, qp)
+        if layer is None or not _can_feed_back(layer, step_size(layer_qp, qp_density)):
+            return _without_data(name, arrays[name], layer_qp, qp_density, use_dq)
         # A bit is worth the same divergence in all layers whose steps follow the sensitivities.
-        slope = _RATE_SLOPE * step_size(own, qp_density) ** 2 * layer.price
+        slope = _RATE_SLOPE * step_size(layer_qp, qp_density) ** 2 * layer.price
         levels = _fed_back(
             name,
             layer,
             options.row_importance,
-            qp=own,
+            qp=layer_qp,
             qp_density=qp_density,
             dependent=use_dq,
             rate_weight=options.lambda_scale * slope if use_dq else 0.0,
             passes=options.passes,
         )
-        return QuantizedTensor(levels, own, use_dq)
+        return QuantizedTensor(levels, layer_qp, use_dq)
 
     total = sum(a.size for a in arrays.values())
     result: dict[str, QuantizedTensor] = {}
@@ -275,23 +275,23 @@ def _layers(
     missing = sorted(set(calibration.layers) - set(model.names))
     if missing:
         raise InvalidModel("is calibrated, but the model does not have it", tensor=missing[0])
-    wanted = set(calibration.layers) | set(calibration.unreached)
-    unknown = [n for n in _weights(model) if n not in wanted]
+    calibrated = set(calibration.layers) | set(calibration.unreached)
+    unknown = [n for n in _weights(model) if n not in calibrated]
     if unknown:
         what = "the calibration does not know these weights, which are quantised without data"
         warnings.warn(f"{what}: {', '.join(unknown)}", NetpressWarning, stacklevel=4)
-    arrays = {n: np.ascontiguousarray(model.load(n), np.float32) for n in model.names if n in wanted}
+    arrays = {n: np.ascontiguousarray(model.load(n), np.float32) for n in model.names if n in calibrated}
     if base is not None:
         with open_source(base) as old:
             arrays = {n: _difference(n, value, old) for n, value in arrays.items()}
     reached = [n for n in arrays if n in calibration.layers]
 
-    def made(name: str) -> _CalibratedLayer:
+    def prepared(name: str) -> _CalibratedLayer:
         statistics = calibration.layers[name]
         statistics = centred(statistics) if name in outlets else statistics
         return _layer(name, arrays[name], statistics, options)
 
-    return arrays, dict(zip(reached, ordered_map(made, reached), strict=True))
+    return arrays, dict(zip(reached, ordered_map(prepared, reached), strict=True))
 
 
 def _difference(name: str, value: npt.NDArray[np.float32], base: Source) -> npt.NDArray[np.float32]:

@@ -167,10 +167,10 @@ class UpdateChain:
             OSError: the folder cannot be written; and what :func:`netpress.encode` raises.
         """
         config = self._config(options)
-        held = self._decoded(len(self) - 1)
+        receiver_model = self._decoded(len(self) - 1)
         is_update = not (self._keyframe_is_due() if keyframe is None else keyframe)
-        data = encode(model, config, base=held if is_update else None, progress=progress)
-        return self._take_in(data, held, is_update=is_update, message=message)
+        data = encode(model, config, base=receiver_model if is_update else None, progress=progress)
+        return self._take_in(data, receiver_model, is_update=is_update, message=message)
 
     def apply(self, update: bytes, *, message: str = "", keyframe: bool = False) -> int:
         """Add a version from a stream that was made elsewhere, e.g. by a chain that began with the same base.
@@ -284,26 +284,29 @@ class UpdateChain:
         revision = self._manifest.revision + 1
         before = self._decoded(start - 1) if start else {}
         is_update = all(link.is_update for link in links[start : end + 1])
-        kept, files = list(links[:start]), {}
+        squashed, files = list(links[:start]), {}
         for position in range(end, len(links)):
             old = links[position]
-            parent = kept[-1] if kept else None
+            parent = squashed[-1] if squashed else None
             is_base_same = position > end and parent is not None and parent.model == links[position - 1].model
             if position > end and (is_base_same or not old.is_update):
                 # From here on nothing changes but, in this link, the name of its parent.
-                kept += [dataclasses.replace(old, parent=parent.sha256 if parent else None), *links[position + 1 :]]
+                squashed += [
+                    dataclasses.replace(old, parent=parent.sha256 if parent else None),
+                    *links[position + 1 :],
+                ]
                 break
-            wanted = self._decoded(position)
-            data = encode(wanted, config, base=before if is_update else None, progress=progress)
+            target = self._decoded(position)
+            data = encode(target, config, base=before if is_update else None, progress=progress)
             decoded = decode(data, base=before if is_update else None, limits=self._limits)
             note = message if message is not None and position == end else old.message
             link = _make_link(
                 old.version, revision, data, parent, before, decoded, is_update=is_update, message=note, time=old.time
             )
-            kept.append(link)
+            squashed.append(link)
             files[link.file] = data
             before, is_update = decoded, True
-        self._commit(dataclasses.replace(self._manifest, links=tuple(kept), revision=revision), files)
+        self._commit(dataclasses.replace(self._manifest, links=tuple(squashed), revision=revision), files)
 
     def verify(self, progress: Progress | None = None) -> list[str]:
         """Check every link: its bytes, the model that it builds on, and the model that it makes.

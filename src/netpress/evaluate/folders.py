@@ -28,7 +28,7 @@ __all__ = ["FolderSamples", "image_folder", "wav_folder"]
 
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 SOUNDS = (".wav",)
-_SHOWN = 5
+_EXAMPLES_SHOWN = 5
 
 
 class FolderSamples(Samples):
@@ -177,6 +177,6 @@ def _classes(path: Path, endings: Sequence[str], what: str) -> tuple[list[Path],
         labels += [label] * len(found)
     if not files:
         seen = sorted(entry.name for entry in path.iterdir())
-        names = ", ".join(seen[:_SHOWN]) + (" ..." if len(seen) > _SHOWN else "")
+        names = ", ".join(seen[:_EXAMPLES_SHOWN]) + (" ..." if len(seen) > _EXAMPLES_SHOWN else "")
         raise InvalidConfig(f"no folders in {path}, which holds {names or 'nothing'}; wanted are {what} as {layout}")
     return files, labels, [folder.name for folder in folders]

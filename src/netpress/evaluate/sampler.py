@@ -139,10 +139,10 @@ class CurveSampler:
     def _taken(self, tool: Tool, qp: int) -> Sample | None:
         known = self.samples.setdefault(tool.name, {})
         if qp not in known:
-            found = self._measure(tool, qp)
-            if found is None:
+            sample = self._measure(tool, qp)
+            if sample is None:
                 return None
-            known[qp] = found
+            known[qp] = sample
         return known[qp]
 
     def _found_span(self, tool: Tool) -> tuple[float, float]:

@@ -117,7 +117,7 @@ def _loaded(job: Job) -> Task:
     return load(job.task, job.data, **({} if limit is None else {"limit": limit}))
 
 
-def _failed(name: str, words: str) -> TaskResults:
+def _failed(name: str, message: str) -> TaskResults:
     """Results of a task that could not run."""
     summary = TaskSummary(
         name=name,
@@ -132,7 +132,7 @@ def _failed(name: str, words: str) -> TaskResults:
         parameters=0,
         tolerance=0.0,
     )
-    return TaskResults(summary=summary, error=words)
+    return TaskResults(summary=summary, error=message)
 
 
 @contextlib.contextmanager
@@ -212,10 +212,10 @@ def _outcome(job: Job, future: Future[Outcome]) -> Outcome:
     error = future.exception()
     if error is None:
         return future.result()
-    words = f"its process died: {type(error).__name__}: {error}"
+    message = f"its process died: {type(error).__name__}: {error}"
     with Store(job.store) as store:
-        store.put(content_key("failed", job.task), _failed(job.task, words))
-    return Outcome(job.task, words, has_died=True)
+        store.put(content_key("failed", job.task), _failed(job.task, message))
+    return Outcome(job.task, message, has_died=True)
 
 
 def evaluate_in_processes(

@@ -47,8 +47,8 @@ def qps_by_size(parameters: Sequence[Parameter], *, qp: int, qp_density: int, ba
     qps = {}
     for name, size in sizes.items():
         factor = min(max(math.exp((math.log(size) - mean) / 2), _SMALLEST_FACTOR), _LARGEST_FACTOR)
-        found = round(qp_for_step(step_size(qp, qp_density) * factor, qp_density))
-        qps[name] = min(max(found, low), high)
+        nearest = round(qp_for_step(step_size(qp, qp_density) * factor, qp_density))
+        qps[name] = min(max(nearest, low), high)
     return qps
 
 

@@ -64,7 +64,7 @@ class Quantize(Stage):
         config = candidate.config()
         tensors = coded_parameters(candidate.module)
         skipped = {*candidate.turned(), *candidate.quantized}
-        layers = {name: known for name, known in calibration.layers.items() if name in tensors and name not in skipped}
+        layers = {name: layer for name, layer in calibration.layers.items() if name in tensors and name not in skipped}
         quantized = quantize_model(
             {name: tensors[name].detach().cpu().numpy() for name in layers},
             dataclasses.replace(calibration, layers=layers, unreached=()),

@@ -241,12 +241,12 @@ def _kept_positions(
     with _without_warnings():
         graph.load_pruning_history(history)
     shapes = _shapes(original)
-    kept = {}
+    positions = {}
     for name, tensor in tagged.state_dict().items():
         if tensor.shape != pruned[name].shape:
             raise RecipeError(f"pruning {name!r} again gave another shape")
-        kept[name] = _positions(tensor.cpu().numpy().astype(np.int64), shapes[name], name)
-    return kept
+        positions[name] = _positions(tensor.cpu().numpy().astype(np.int64), shapes[name], name)
+    return positions
 
 
 def _tensors(network: Any) -> Iterator[Any]:
