@@ -49,7 +49,7 @@ def calibrate(
     batches: Iterable[Batch] | Callable[[], Iterable[Batch]],
     *,
     forward: Callable[[Any, Batch], Any] | None = None,
-    outputs: str = "logits",
+    outputs: str | None = None,
     sensitivities: bool = True,
     measure: bool = True,
     memory_bytes: int = collect.DEFAULT_MEMORY_BYTES,
@@ -69,7 +69,8 @@ def calibrate(
         forward: runs the network on a batch and returns its output tensor; None: calls it with the inputs of the batch.
         outputs: ``"logits"`` (classes in the last dimension, or in dimension 1 of an image) or ``"values"``. Tells what
             the divergence of two outputs is: that of Kullback and Leibler between the distributions, or half the
-            squared difference.
+            squared difference. None means ``"logits"``, while a :class:`netpress.Task` that does not say it returns
+            ``"values"``.
         sensitivities: also collect how much each layer and row matters, which needs a backward pass.
         measure: correct the sensitivities by what quantising one layer after the other does on every fourth batch,
             before those batches join the statistics. Takes about as many forward passes as there are layers; with
@@ -139,7 +140,7 @@ def measure_densities(
     batches: Sequence[Batch],
     *,
     forward: Callable[[Any, Batch], Any] | None = None,
-    outputs: str = "logits",
+    outputs: str | None = None,
     memory_bytes: int = collect.DEFAULT_MEMORY_BYTES,
     progress: Progress | None = None,
 ) -> dict[str, float]:
@@ -161,7 +162,7 @@ def measure_densities(
         By name of the weight; without layers on which nothing depends. The unit is the same for all, and arbitrary.
     """
     names = [name for name, value in layer_densities(module, calibration).items() if value > 0]
-    judge = _Judge(module, _few(batches, len(names)), forward, outputs, memory_bytes)
+    judge = _Judge(module, _few(batches, len(names)), forward, outputs or "logits", memory_bytes)
     levels = judge.quantized(calibration)
     measured: dict[str, float] = {}
     for done, name in enumerate(names):
