@@ -72,7 +72,7 @@ def attack(error: type[netpress.NetpressError]) -> Callable[[Callable[[], bytes]
 
 
 def stream(*contents: tuple[Any, bytes]) -> bytes:
-    """A stream with the usual head and these units behind it."""
+    """A stream with the usual head, followed by these units."""
     sink = io.BytesIO()
     writer = UnitWriter(sink)
     for content in (Start(), ModelParameterSet(), Topology()):
@@ -189,7 +189,7 @@ def dimensions_that_overflow() -> bytes:
 
 @attack(netpress.LimitExceeded)
 def bomb_of_a_terabyte() -> bytes:
-    """2**40 values in a few bytes: adaptive coding allows many zeros per byte, but not on the word of a header."""
+    """2**40 values in a few bytes: adaptive coding allows many zeros per byte, but not because a header says so."""
     return changed(tensor_dimensions=(1 << 20, 1 << 20))
 
 

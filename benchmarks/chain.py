@@ -222,7 +222,7 @@ def _copy(module: torch.nn.Module) -> torch.nn.Module:
 
 
 def _clusters(levels: np.ndarray) -> Clusters:
-    """The clusters behind the integers of a tensor, for the static coder."""
+    """The clusters that the integers of a tensor stand for, for the static coder."""
     values, indexes = np.unique(levels, return_inverse=True)
     return Clusters(values.astype(np.float32), indexes.reshape(levels.shape).astype(np.int32), 0.0)
 

@@ -60,7 +60,7 @@ class _Home:
 
 @contextlib.contextmanager
 def _home(*options: str) -> Iterator[_Home]:
-    """Start a SuperLink that knows nothing of other ones on this machine."""
+    """Start a SuperLink that is independent of others on this machine."""
     if shutil.which("flower-superlink", path=str(SCRIPTS)) is None:
         raise SystemExit("this engine needs Flower: pip install 'netpress[flower]'")
     with tempfile.TemporaryDirectory() as folder:

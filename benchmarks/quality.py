@@ -81,8 +81,8 @@ def netpress_tools(module: nn.Module, calibration: netpress.Calibration) -> list
         return netpress.encode(module, calibration=calibration, qp=qp, effort=EFFORT, fold_batch_norm=has_norms)
 
     alone = {"row_damping": None}
-    steps = {"allocation": 1.0, "lambda_scale": 0.35, **alone}
-    same_steps = {"allocation": 0.0, "lambda_scale": 0.0, **alone}
+    steps = {"sensitivity_exponent": 1.0, "lambda_scale": 0.35, **alone}
+    same_steps = {"sensitivity_exponent": 0.0, "lambda_scale": 0.0, **alone}
     return [
         data_free("without data", "equal"),
         data_free("without data, steps by size", "size"),

@@ -32,7 +32,7 @@ Found = dict[str, Any]
 
 
 def load(name: str, data: Path, limit: int | None) -> Task:
-    """Return a task with so many of its samples; None for all."""
+    """Return a task with a number of its samples; None for all."""
     return evaluate.load(name, data=data, **({} if limit is None else {"limit": limit}))
 
 

@@ -186,7 +186,7 @@ class Mutator:
         return self._flip(data, 0, len(data))
 
     def flip_header_bits(self, data: bytes) -> bytes:
-        """Flip bits near the front of a unit, behind its size."""
+        """Flip bits near the front of a unit, after its size."""
         units = self.units(data)
         if not units:
             return self.flip_bits(data)

@@ -6,6 +6,7 @@ Usage: python tools/make_layers.py [--check]
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ def first_sentence(module: Path) -> str:
     """Return the first line of the docstring of a module or package, without its full stop."""
     path = module / "__init__.py" if module.is_dir() else module.with_suffix(".py")
     text = ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
-    return text.partition("\n")[0].rstrip(".").replace("``", "").replace(":class:", "").replace("`", "")
+    return re.sub(r":[a-z]+:`", "", text.partition("\n")[0]).rstrip(".").replace("`", "")
 
 
 def drawing(contract: dict[str, Any]) -> str:

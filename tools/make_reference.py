@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import inspect
+import re
 import sys
 import textwrap
 from pathlib import Path
@@ -44,8 +45,9 @@ def described_fields(cls: type) -> list[tuple[str, Any, str]]:
 
 
 def cell(text: str) -> str:
-    """Return a text as it may stand in a table."""
-    return text.replace("``", "`").replace("|", "\\|")
+    """Return a text of a docstring as Markdown that may stand in a table."""
+    without_roles = re.sub(r":[a-z]+:`~?([^`]+)`", r"`\1`", text)
+    return without_roles.replace("``", "`").replace("|", "\\|")
 
 
 def field_table(cls: type) -> str:

@@ -147,7 +147,7 @@ def summary_table(tasks: dict[str, Any]) -> list[str]:
 
 
 def task_table(result: dict[str, Any]) -> list[str]:
-    """Lines of the table of one task: bytes and what they are against NNCodec's best."""
+    """Lines of the table of one task: bytes, also as a share of NNCodec's best."""
     heads = [f"bytes at {t} | against NNCodec" for t in TARGETS]
     lines = ["| encoder | " + " | ".join(heads) + " | transparent | qps | divergences | seconds |"]
     lines.append("|---|" + "---:|---:|" * len(TARGETS) + "---:|---:|---:|---:|")

@@ -62,8 +62,8 @@ class ArithmeticDecoder {
   unsigned window() const { return static_cast<unsigned>(value_ >> kPoint); }
 
   // The registers, for loops that keep those of several decoders at once. Below its nine integer bits, which begin at
-  // kPoint, `value` holds `spare` bits of the payload that are accounted for. Behind these may be more, as they stand
-  // in the payload.
+  // kPoint, `value` holds `spare` bits of the payload that are accounted for. More may follow them, as they stand in
+  // the payload.
   struct Registers {
     uint64_t value;
     uint64_t range;

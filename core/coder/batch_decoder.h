@@ -34,7 +34,7 @@ struct BatchUnit {
   int64_t values() const;
 };
 
-// Memory behind data and levels is the caller's. Units decode exactly as by a PayloadDecoder each.
+// The caller owns the memory of data and levels. Units decode exactly as by a PayloadDecoder each.
 class BatchDecoder {
  public:
   // Before run(); the reference holds until the next call.

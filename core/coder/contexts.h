@@ -99,8 +99,8 @@ void binarise(Sink& sink, const ContextLayout& layout, const Neighbourhood& n, c
   sink.bypass(static_cast<uint32_t>(rest - group), k);
 }
 
-// Inverse of binarise(): source.bin(context) and source.bypass(count) deliver the bins, source.fail(status) hears of a
-// value that there is not; what is returned then means nothing.
+// Inverse of binarise(): source.bin(context) and source.bypass(count) deliver the bins, source.fail(status) is called
+// for a value that does not exist; what is returned then means nothing.
 template <bool kTemporal, bool kBounded, typename Source>
 int32_t debinarise(Source& source, const ContextLayout& layout, const Neighbourhood& n, const Bounds& bounds) {
   if (kBounded && bounds.single) return 0;

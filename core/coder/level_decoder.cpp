@@ -124,7 +124,7 @@ void PayloadDecoder::read_flags(OpenTensor& opened) {
   part.rows_skipped = coder_.bypass(1) != 0;
   if (!part.rows_skipped) return;
   Context& row_skip = opened.contexts[static_cast<size_t>(ContextLayout(opened.coding.unary_length).row_skip)];
-  // Grown as the flags arrive: the row count is only the word of a header.
+  // Grown as the flags arrive: the row count is only what a header claims.
   for (int64_t y = 0; y < opened.coding.geometry.rows && !failed(); ++y) opened.skipped.push_back(coder_.bin(row_skip));
 }
 

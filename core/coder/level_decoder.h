@@ -1,7 +1,7 @@
 // Decodes the integers of one tensor after another from one arithmetic codeword. Source: ISO/IEC 15938-17, syntax of
 // the compressed data unit payload; decoding process of integers.
 //
-// No exceptions: the first failure is kept in status(), and after it calls do nothing of use but stay safe. What was
+// No exceptions: the first failure is kept in status(), and calls after it are safe but do nothing useful. What was
 // decoded up to then is not to be used.
 #pragma once
 

@@ -28,7 +28,7 @@ struct TensorCoding {
   int64_t codebook_zero_offset = 0;
 
   // kBadParameter for what no header can carry; forces scan order 0 where the standard does. A unary length of 0
-  // passes: no payload has it, but NNCodec's codebook search measures with it.
+  // is accepted: no payload has it, but NNCodec's codebook search measures with it.
   [[nodiscard]] Status normalise();
 
   // The codebook only bounds magnitudes in the second edition.

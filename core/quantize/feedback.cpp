@@ -126,7 +126,7 @@ void search_uniform(const float* weights, int32_t* levels, const FeedbackForm& f
   }
 }
 
-// All rows in one go: the survivors pass from row to row, their errors do not. Where rows influence each other, all
+// All rows in one pass: the survivors go from row to row, their errors do not. Where rows influence each other, all
 // decisions of a row become final at its end, because the next row needs its errors.
 class TrellisSearch {
  public:

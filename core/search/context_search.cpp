@@ -124,7 +124,7 @@ class Gatherer {
 };
 
 // The bins of one chunk of weights of a plain tensor, as Gatherer<true> finds them but hardly with a branch that
-// depends on a weight: what is not a bin is written, too, and overwritten by the next one.
+// depends on a weight: a value that is not a bin is written, too, and the next one overwrites it.
 class PlainChunk {
  public:
   PlainChunk(const ContextLayout& layout, Banks& banks, bool dependent, bool reference)

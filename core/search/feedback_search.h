@@ -9,7 +9,7 @@
 namespace netpress {
 
 inline constexpr int kFeedbackDelay = 64;  // decisions younger than this stay open
-inline constexpr int kFeedbackBatch = 16;  // decisions are made final so many at a time
+inline constexpr int kFeedbackBatch = 16;  // so many decisions are made final at a time
 inline constexpr int kFeedbackWindow = kFeedbackDelay + kFeedbackBatch;
 inline constexpr float kFeedbackUnreachable = 1e30f;
 

@@ -218,7 +218,7 @@ inline Run prepare_feedback(Draws& draws, size_t most) {
     for (float& r : result) r = static_cast<float>(negative ? static_cast<int8_t>(draws.byte()) : draws.byte()) * scale;
     return result;
   };
-  // So small that errors do not pile up without end, whatever the bytes.
+  // So small that errors do not grow without bound, whatever the bytes.
   const auto influences = [&](int64_t count, int64_t block) {
     return numbers(count * block, 1.0f / static_cast<float>(64 * block), true);
   };

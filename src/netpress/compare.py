@@ -48,16 +48,16 @@ def network_with(module: nn.Module, state: Mapping[str, npt.NDArray[Any]]) -> nn
         InvalidModel: a tensor is missing, unknown, or of another size.
     """
     result = copy.deepcopy(module)
-    own = result.state_dict()
-    unknown = [name for name in state if name not in own]
-    missing = [name for name in own if name not in state and not name.endswith("num_batches_tracked")]
+    expected = result.state_dict()
+    unknown = [name for name in state if name not in expected]
+    missing = [name for name in expected if name not in state and not name.endswith("num_batches_tracked")]
     if unknown or missing:
         raise InvalidModel(f"the state does not fit the network: missing {missing}, unexpected {unknown}")
     tensors = {}
     for name, value in state.items():
-        if value.size != own[name].numel():
+        if value.size != expected[name].numel():
             raise InvalidModel(f"the state has another shape: {value.shape}", tensor=name)
-        tensors[name] = to_torch(np.ascontiguousarray(value)).reshape(own[name].shape)
+        tensors[name] = to_torch(np.ascontiguousarray(value)).reshape(expected[name].shape)
     result.load_state_dict(tensors, strict=False)
     return result.eval()
 
@@ -110,10 +110,10 @@ def divergence(task: Task, reference: nn.Module, module: nn.Module) -> Scores:
     rows = []
     for batch in task.batches("evaluation"):
         with inference(reference):
-            wanted = task.output(reference, batch).cpu()
+            expected = task.output(reference, batch).cpu()
         with inference(module):
-            found = task.output(module, batch).cpu()
-        rows.append(divergence_rows(task.outputs, wanted, found))
+            changed = task.output(module, batch).cpu()
+        rows.append(divergence_rows(task.outputs, expected, changed))
     return divergence_scores(task.outputs, rows)
 
 

@@ -1,4 +1,4 @@
-"""A promised quality: the smallest stream that keeps it, or the best quality in so many bytes."""
+"""A promised quality: the smallest stream that keeps it, or the best quality within a number of bytes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Trial:
     """One stream that was made, decoded and evaluated.
 
     ``drop`` is how much worse the metric is than that of the float network (below 0: better), ``margin`` what was added
-    to it for the chance in the samples; ``kept`` says whether both together are within the promise.
+    to it because the samples are a random choice; ``kept`` says whether both together are within the promise.
     """
 
     qp: int
@@ -141,7 +141,7 @@ def compress(
         evaluate: returns the metric: a number, one score per sample, or :class:`Scores`. None: that of ``task``.
         max_drop: how much worse the metric may get: a number in its units, or a share of the float metric such as
             ``"0.5%"``.
-        max_bytes: instead: the best metric in so many bytes.
+        max_bytes: instead: the best metric within that many bytes.
         calibration: batches of inputs, or what :func:`netpress.calibrate` made of them. None: that of ``task``.
         direction: ``"max"`` if a higher metric is better, else ``"min"``. That of ``task`` if there is one.
         budget: most evaluations, the one of the float network included, at least 3; or a time such as ``"10min"``.
@@ -165,14 +165,14 @@ def compress(
         >>> result.met, result.metric <= 1e-3
         (True, True)
     """
-    given = task or Task(direction=direction)
+    whole_task = task or Task(direction=direction)
     if evaluate is not None:
-        given = dataclasses.replace(given, evaluate=evaluate)
+        whole_task = dataclasses.replace(whole_task, evaluate=evaluate)
     if model is None:
-        if given.model is None:
+        if whole_task.model is None:
             raise InvalidConfig("there is no model: neither the call nor the task gives one")
-        model = given.model()
-    if given.evaluate is None:
+        model = whole_task.model()
+    if whole_task.evaluate is None:
         raise InvalidConfig("compress needs evaluate, a function that returns the metric of a model")
     if (max_drop is None) == (max_bytes is None):
         raise InvalidConfig("give either max_drop or max_bytes")
@@ -181,9 +181,9 @@ def compress(
     config = EncodeConfig.with_options(EncodeConfig(effort=8) if config is None else config, options)
     if config.is_reference or config.differences or config.qp is not None:
         raise InvalidConfig("compress searches the qp itself, of a whole model, without the reference preset")
-    data = calibration if calibration is not None else given.calibration_batches
-    coder = _Coder(model, given, config, data)
-    return _PromiseSearch(coder, given, max_drop, max_bytes, _Budget(budget), confidence, progress).result()
+    data = calibration if calibration is not None else whole_task.calibration_batches
+    coder = _Coder(model, whole_task, config, data)
+    return _PromiseSearch(coder, whole_task, max_drop, max_bytes, _Budget(budget), confidence, progress).result()
 
 
 class _Budget:
@@ -370,17 +370,17 @@ class _PromiseSearch:
 
     def _chosen(self) -> CompressionResult:
         evaluated = [(trial, data) for trial, data in self.trials.values() if data]
-        kept = [pair for pair in evaluated if pair[0].kept]
-        if not kept:
+        passing = [pair for pair in evaluated if pair[0].kept]
+        if not passing:
             pairs = evaluated or [self._smallest()]
             trial, data = min(pairs, key=lambda pair: pair[0].drop if self.max_bytes is None else pair[0].bytes)
         elif self.max_bytes is None:
-            trial, data = min(kept, key=lambda pair: pair[0].bytes)
+            trial, data = min(passing, key=lambda pair: pair[0].bytes)
         else:
-            trial, data = min(kept, key=lambda pair: (pair[0].drop, pair[0].bytes))
+            trial, data = min(passing, key=lambda pair: (pair[0].drop, pair[0].bytes))
         return CompressionResult(
             data,
-            bool(kept),
+            bool(passing),
             trial.metric,
             self.baseline.value,
             self.promise,

@@ -1,4 +1,4 @@
-"""Bounds that a decoder checks before it allocates anything on the word of a header."""
+"""Bounds that a decoder checks before it allocates what a header asks for."""
 
 from __future__ import annotations
 

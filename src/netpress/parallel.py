@@ -43,8 +43,8 @@ def ordered_map(
     if executor is None and workers == 1:
         yield from map(function, items)
         return
-    own = ThreadPoolExecutor(workers, thread_name_prefix="netpress") if executor is None else None
-    pool: Executor = executor or own  # type: ignore[assignment]
+    own_pool = ThreadPoolExecutor(workers, thread_name_prefix="netpress") if executor is None else None
+    pool: Executor = executor or own_pool  # type: ignore[assignment]
     pending: collections.deque[tuple[Future[Result], int]] = collections.deque()
     values = 0
     try:
@@ -62,8 +62,8 @@ def ordered_map(
     finally:
         for future, _ in pending:
             future.cancel()
-        if own is not None:
-            own.shutdown(wait=True, cancel_futures=True)
+        if own_pool is not None:
+            own_pool.shutdown(wait=True, cancel_futures=True)
 
 
 def on_all_cores(function: Callable[[], None]) -> None:

@@ -69,7 +69,8 @@ class Task:
     unit: str = ""
     outputs: str = "values"
     """What the network returns: ``"logits"`` (classes in the last dimension, or in dimension 1 of an image) or
-    ``"values"``."""
+    ``"values"``. A task that does not say it returns values; :func:`netpress.calibrate` and
+    :func:`netpress.quantize_blocks`, called without a task, take outputs for logits."""
     description: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """Text for reports: use case, network, data, source, licence."""
 

@@ -68,7 +68,7 @@ def source_of(v: Vector) -> Source:
     for name, scaling in v.meta.get("lsa_scaling", {}).items():
         tensors[name] = np.array(scaling, np.float32)
     if v.meta.get("lsa_scaling"):
-        # The layers of the trained module have their scaling behind weight and bias.
+        # The layers of the trained module have their scaling after weight and bias.
         ordered = {}
         for name in v.meta["input_order"]:
             ordered[name] = tensors[name]

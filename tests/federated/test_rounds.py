@@ -205,8 +205,8 @@ def test_a_sample_finds_about_the_step_that_all_values_find(
         change[row] = random.laplace(0, 1 + 99 * (row == 3), 512)
     layout, config = Layout(held), FederatedConfig(size=0.01)
     found = {}
-    for sample in (coding._SAMPLE, 1 << 30):
-        monkeypatch.setattr(coding, "_SAMPLE", sample)
+    for sample in (coding._SAMPLED_VALUES, 1 << 30):
+        monkeypatch.setattr(coding, "_SAMPLED_VALUES", sample)
         coded = coding.encode_change(layout, {"w": change}, held, config)
         carried = 1 - float(np.square(change - coded.changes["w"]).sum() / np.square(change).sum())
         found[sample] = carried

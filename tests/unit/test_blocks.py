@@ -33,7 +33,7 @@ class Block(nn.Module):
 
 
 class Network(nn.Module):
-    """Blocks behind an embedding; what they get beside the hidden tensor differs from block to block."""
+    """Blocks after an embedding; what they get beside the hidden tensor differs from block to block."""
 
     def __init__(self, blocks=3, width=16):
         super().__init__()

@@ -359,7 +359,9 @@ class TestQuantizeModel:
         with torch.no_grad():
             wanted = module(test)
         errors, sizes = [], []
-        quantized = netpress.quantize_model(module, calibration, qp=-30, use_dq=use_dq, lambda_scale=0, allocation=0)
+        quantized = netpress.quantize_model(
+            module, calibration, qp=-30, use_dq=use_dq, lambda_scale=0, sensitivity_exponent=0
+        )
         for given in (quantized, {n: free(module, n, -30, use_dq) for n in quantized}):
             errors.append((outputs_after(module, given, test) - wanted).square().mean().item())
             sizes.append(len(netpress.encode(module, quantized=given)))
@@ -369,7 +371,7 @@ class TestQuantizeModel:
     def test_steps_follow_sensitivities(self):
         module = network()
         calibration = run(module, torch.randn(64, 3, 8, 8))
-        flat = netpress.quantize_model(module, calibration, qp=-16, allocation=0)
+        flat = netpress.quantize_model(module, calibration, qp=-16, sensitivity_exponent=0)
         steps = netpress.quantize_model(module, calibration, qp=-16)
         assert {t.qp for t in flat.values()} == {-16}
         qps = {n: t.qp for n, t in steps.items()}
@@ -386,8 +388,8 @@ class TestQuantizeModel:
         with torch.no_grad():
             module[2].weight.zero_()  # no gradient passes
         calibration = run(module, torch.randn(20, 6))
-        for allocation, expected in ((0, -16), (1, -4)):
-            quantized = netpress.quantize_model(module, calibration, qp=-16, allocation=allocation)
+        for exponent, expected in ((0, -16), (1, -4)):
+            quantized = netpress.quantize_model(module, calibration, qp=-16, sensitivity_exponent=exponent)
             assert quantized["0.weight"].qp == expected
 
     def test_weights_without_statistics_are_quantised_without_data(self):

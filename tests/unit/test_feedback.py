@@ -345,7 +345,7 @@ class TestRowsThatMatterJointly:
         ratios = []
         for seed in range(5):
             weights, moments = problem(seed, 30, 60)
-            # Few outputs behind the rows: many errors make up for each other.
+            # The rows feed few outputs: many errors make up for each other.
             behind = np.random.default_rng(seed).standard_normal((6, 30))
             rows = behind.T @ behind
             errors = [

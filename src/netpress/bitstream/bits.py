@@ -133,14 +133,14 @@ class BitReader:
 
     def ue(self, order: int) -> int:
         """Read ue(``order``): an unsigned exponential-Golomb code of at most ``MAX_PREFIX_ZEROS`` leading zeros."""
-        left = self._head_end - self._position
-        if left > 0:
-            word = self._head & ((1 << left) - 1)
-            zeros = left - word.bit_length()
+        bits_ahead = self._head_end - self._position
+        if bits_ahead > 0:
+            word = self._head & ((1 << bits_ahead) - 1)
+            zeros = bits_ahead - word.bit_length()
             length = 2 * zeros + order + 1
-            if length <= left and zeros <= MAX_PREFIX_ZEROS:
+            if length <= bits_ahead and zeros <= MAX_PREFIX_ZEROS:
                 self._position += length
-                return (word >> (left - length)) - (1 << order)
+                return (word >> (bits_ahead - length)) - (1 << order)
         first = self._position >> 3
         stop = min(first + _LOOKAHEAD_BYTES, self._end >> 3)
         width = (stop << 3) - self._position

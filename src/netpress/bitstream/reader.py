@@ -165,8 +165,8 @@ class UnitReader:
         nnr_unit_size(s, header)
         field, size = s.bits.offset - offset, header.nnr_unit_size
         if size <= field or size > len(self._data) - offset:
-            left = len(self._data) - offset
-            message = f"a unit of {size} bytes where more than {field} and at most {left} are possible"
+            available = len(self._data) - offset
+            message = f"a unit of {size} bytes where more than {field} and at most {available} are possible"
             raise InvalidBitstream(message, unit=index, offset=offset)
         s.limit(size, "max_unit_bytes")
         s = self._syntax(BitReader(self._data, offset + field, offset + size, unit=index), -1)
@@ -201,17 +201,17 @@ class UnitReader:
         if first.unit_type not in CONTENT_TYPES:
             return parts
         total = first.size
-        for left in range((first.partial_data_counter or 0) - 1, -1, -1):
+        for parts_after in range((first.partial_data_counter or 0) - 1, -1, -1):
             place = parts[-1].end
             if place >= len(self._data):
                 raise InvalidBitstream(
-                    f"the stream ends {left + 1} parts before its last unit", unit=index, offset=place
+                    f"the stream ends {parts_after + 1} parts before its last unit", unit=index, offset=place
                 )
             part = self.extent(index + len(parts), place)
             same = part.unit_type == first.unit_type
             same = same and part.independently_decodable_flag == first.independently_decodable_flag
-            if not same or part.partial_data_counter != left:
-                message = f"part {left} of a partial unit is missing, out of order or mixed with another unit"
+            if not same or part.partial_data_counter != parts_after:
+                message = f"part {parts_after} of a partial unit is missing, out of order or mixed with another unit"
                 raise InvalidBitstream(message, unit=part.index, offset=place)
             parts.append(part)
             total += part.size

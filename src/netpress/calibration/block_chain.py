@@ -37,12 +37,12 @@ def find_chain(module: torch.nn.Module, blocks: str | None = None) -> tuple[str,
 
     if blocks is not None:
         try:
-            found = module.get_submodule(blocks)
+            members = module.get_submodule(blocks)
         except AttributeError:
             raise InvalidConfig(f"the network has no part {blocks!r}") from None
-        if not isinstance(found, (torch.nn.ModuleList, torch.nn.Sequential)) or len(found) == 0:
+        if not isinstance(members, (torch.nn.ModuleList, torch.nn.Sequential)) or len(members) == 0:
             raise InvalidConfig(f"part {blocks!r} of the network is not a list of blocks")
-        return blocks, found
+        return blocks, members
     lists = [
         (name, part)
         for name, part in module.named_modules()
@@ -90,7 +90,7 @@ def _first(output: Any) -> Tensor:
 
 
 class _Stop(Exception):
-    """The run has seen what it was to see."""
+    """The run has seen everything that it needs."""
 
 
 class BlockChain:

@@ -26,7 +26,7 @@ from netpress.calibration.collect import (
     projected,
     row_sensitivity,
 )
-from netpress.calibration.quantizer import ALLOCATION, LAMBDA_SCALE, quantize_model
+from netpress.calibration.quantizer import SENSITIVITY_EXPONENT, quantize_model, renamed_allocation
 from netpress.calibration.residence import Residence
 from netpress.calibration.statistics import TABLE, Calibration, LayerStatistics
 from netpress.errors import InvalidConfig, InvalidModel
@@ -54,19 +54,20 @@ def quantize_blocks(
     source: Any = None,
     blocks: str | None = None,
     forward: Callable[[Any, Batch], Any] | None = None,
-    outputs: str = "logits",
+    outputs: str | None = None,
     sensitivity_batches: int | None = 4,
     sequential: bool = True,
     qp_density: int = 2,
     use_dq: bool = True,
-    lambda_scale: float = LAMBDA_SCALE,
-    allocation: float = ALLOCATION,
+    lambda_scale: float | None = None,
+    sensitivity_exponent: float | None = None,
     damping: float = 0.01,
     folder: str | os.PathLike[str] | None = None,
     memory_bytes: int = DEFAULT_MEMORY_BYTES,
     device: Any = None,
     progress: Progress | None = None,
     seed: int = 0,
+    allocation: float | None = None,
 ) -> dict[str, QuantizedTensor]:
     """Quantise the weights of a network block by block.
 
@@ -85,12 +86,14 @@ def quantize_blocks(
         blocks: name of the list of blocks; None: the longest one.
         forward: runs the network on a batch and returns its output tensor; None: calls it with the inputs of the batch
             and takes the logits, or the last hidden state.
-        outputs: ``"logits"`` or ``"values"``: what the outputs are, as for :func:`netpress.calibrate`.
-        sensitivity_batches: so many batches tell how much the errors of each weight change the outputs, which sets
+        outputs: ``"logits"`` or ``"values"``: what the outputs are, as for :func:`netpress.calibrate`; None means
+            ``"logits"``, while a :class:`netpress.Task` that does not say it returns ``"values"``.
+        sensitivity_batches: how many batches measure how much the errors of each weight change the outputs, which sets
             the steps; None: all; 0: all weights get the same step.
         sequential: quantise each block on what the quantised blocks before it pass on, which is what it will see; else
             on what the float blocks do.
-        qp_density, use_dq, lambda_scale, allocation, damping: as for :func:`netpress.quantize_model`.
+        qp_density, use_dq, lambda_scale, sensitivity_exponent, damping, allocation: as for
+            :func:`netpress.quantize_model`, with its defaults.
         folder: an existing directory; the integers are kept in files there, ``.npy``, instead of in memory.
         memory_bytes: for the moments of a block. Wide layers get moments of blocks of their inputs if need be.
         device: where blocks are put and run, such as ``"cuda"``. None: where the module is, the processor if its
@@ -114,21 +117,24 @@ def quantize_blocks(
     """
     import torch
 
+    exponent = renamed_allocation(sensitivity_exponent, allocation)
+    exponent = SENSITIVITY_EXPONENT if exponent is None else exponent
+    outputs = "logits" if outputs is None else outputs
     if outputs not in ("logits", "values"):
         raise InvalidConfig(f"outputs are 'logits' or 'values', not {outputs!r}")
-    kept = list(batches)
-    if not kept:
+    collected = list(batches)
+    if not collected:
         raise InvalidConfig("there are no calibration batches")
     name, members = find_chain(module, blocks)
     if device is None:
-        found = {p.device for p in module.parameters()} - {torch.device("meta")}
-        device = min(found, key=str, default=torch.device("cpu"))
+        devices = {p.device for p in module.parameters()} - {torch.device("meta")}
+        device = min(devices, key=str, default=torch.device("cpu"))
     opened = contextlib.nullcontext() if source is None else open_source(source)
     with opened as weights, _prepared(module, device):
         sweep = _BlockPass(
             BlockChain(module, members, forward, device),
             Residence(module, weights, device),
-            kept,
+            collected,
             outputs,
             damping,
             memory_bytes,
@@ -136,9 +142,9 @@ def quantize_blocks(
             _Steps(len(members), name, progress, 1 if sensitivity_batches == 0 else 3),
         )
         try:
-            count = len(kept) if sensitivity_batches is None else min(sensitivity_batches, len(kept))
+            count = len(collected) if sensitivity_batches is None else min(sensitivity_batches, len(collected))
             sensitivities, densities = sweep.sensitivities(count)
-            qps = qps_by_sensitivity(densities, sweep.sizes(), qp=qp, qp_density=qp_density, allocation=allocation)
+            qps = qps_by_sensitivity(densities, sweep.sizes(), qp=qp, qp_density=qp_density, exponent=exponent)
             options = {"qp": qp, "qp_density": qp_density, "use_dq": use_dq, "lambda_scale": lambda_scale}
             maker = _Maker(
                 sweep.residence,
@@ -239,8 +245,8 @@ class _BlockPass:
         import torch
 
         with torch.no_grad(), contextlib.nullcontext() if observer is None else observer:
-            found = [self.chain.calls(batch) for batch in self.batches[:count]]
-        return [hidden for hidden, _ in found], [calls for _, calls in found]
+            entered = [self.chain.calls(batch) for batch in self.batches[:count]]
+        return [hidden for hidden, _ in entered], [calls for _, calls in entered]
 
     def learn_outputs(self) -> None:
         """See what blocks return; the outside is present."""
@@ -333,20 +339,20 @@ class _BlockPass:
         import torch
 
         names = [name for name, p in parameters.items() if p.ndim > 1]
-        wanted = ([] if leaf is None else [leaf]) + [parameters[name] for name in names]
-        found = list(torch.autograd.grad(output, wanted, grad_outputs=gradient, allow_unused=True))
-        own = None
+        inputs = ([] if leaf is None else [leaf]) + [parameters[name] for name in names]
+        gradients = list(torch.autograd.grad(output, inputs, grad_outputs=gradient, allow_unused=True))
+        leaf_gradient = None
         if leaf is not None:
-            own = found.pop(0)
-            own = torch.zeros_like(leaf) if own is None else own
-        for name, part in zip(names, found, strict=True):
+            leaf_gradient = gradients.pop(0)
+            leaf_gradient = torch.zeros_like(leaf) if leaf_gradient is None else leaf_gradient
+        for name, part in zip(names, gradients, strict=True):
             if part is None:
                 continue
             if not bool(part.isfinite().all()):
                 raise InvalidModel("the gradients of the outputs are not finite on the calibration data", tensor=name)
             square = part.to(torch.float64).square().flatten(1).sum(1)
             squares[name] = squares[name] + square if name in squares else square
-        return own
+        return leaf_gradient
 
     def _gains(self, observer: Any) -> dict[str, tuple[LayerStatistics, float]]:
         """Return of each weight that was used its statistics, with the diagonal of its moments alone, and their gain.

@@ -41,7 +41,7 @@ def collect_statistics(
     batches: Iterable[Batch] | Callable[[], Iterable[Batch]],
     *,
     forward: Callable[[Any, Batch], Any] | None = None,
-    outputs: str = "logits",
+    outputs: str | None = None,
     sensitivities: bool = True,
     memory_bytes: int = DEFAULT_MEMORY_BYTES,
     device: Any = None,
@@ -62,6 +62,7 @@ def collect_statistics(
 
     from netpress.calibration.observer import Observer
 
+    outputs = "logits" if outputs is None else outputs
     if outputs not in ("logits", "values"):
         raise InvalidConfig(f"outputs are 'logits' or 'values', not {outputs!r}")
     task = Task(name="calibration", forward=forward, calibration_batches=batches)

@@ -91,7 +91,7 @@ def centred(statistics: LayerStatistics) -> LayerStatistics:
     for start in range(0, inputs, block):
         part = statistics.mean[:, start : start + block]
         moments[:, start : start + block, : part.shape[1]] -= part[:, :, None] * part[:, None, :]
-    # What is left of inputs that hardly change is rounding.
+    # Where inputs hardly change, only rounding is left.
     moments[:, index, index % block] = np.maximum(moments[:, index, index % block], 0) + _ROUNDING * powers
     return dataclasses.replace(statistics, moments=moments)
 

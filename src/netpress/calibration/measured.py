@@ -29,19 +29,19 @@ from netpress.task import Batch, Task
 
 __all__ = ["calibrate", "measure_densities", "with_densities"]
 
-_DENSITY = 2
+_QP_DENSITY = 2
 _FIRST_QP = -20
 _TARGET_DIVERGENCE = {"logits": 0.05, "values": 1e-3}
 """Divergence of the whole network at which layers are compared: large beside rounding, small enough to be of use. In
 nats per sample, and as a share of the squared outputs."""
 _MOST_TRIES = 5
 _LARGEST_CORRECTION = 16.0
-"""Largest correction of a sensitivity, as a factor: few samples tell no more."""
+"""Largest correction of a sensitivity, as a factor: few samples cannot justify more."""
 _MOST_PASSES = 8192
-"""Layers times samples, about which more would take longer than it brings."""
+"""Layers times samples, about; more would take longer than they are worth."""
 _FEWEST_SAMPLES = 16
-_KEPT_APART = 4
-"""One batch of so many is kept apart."""
+_BATCHES_PER_ONE_APART = 4
+"""One batch out of this many is kept apart."""
 
 
 def calibrate(
@@ -49,7 +49,7 @@ def calibrate(
     batches: Iterable[Batch] | Callable[[], Iterable[Batch]],
     *,
     forward: Callable[[Any, Batch], Any] | None = None,
-    outputs: str = "logits",
+    outputs: str | None = None,
     sensitivities: bool = True,
     measure: bool = True,
     memory_bytes: int = collect.DEFAULT_MEMORY_BYTES,
@@ -65,11 +65,12 @@ def calibrate(
 
     Args:
         module: the network; put into inference mode for the time, its parameters are not changed.
-        batches: inputs, as a task has them; four or more, better. Some hundred samples do.
+        batches: inputs, as a task has them; preferably four batches or more. A few hundred samples are enough.
         forward: runs the network on a batch and returns its output tensor; None: calls it with the inputs of the batch.
         outputs: ``"logits"`` (classes in the last dimension, or in dimension 1 of an image) or ``"values"``. Tells what
             the divergence of two outputs is: that of Kullback and Leibler between the distributions, or half the
-            squared difference.
+            squared difference. None means ``"logits"``, while a :class:`netpress.Task` that does not say it returns
+            ``"values"``.
         sensitivities: also collect how much each layer and row matters, which needs a backward pass.
         measure: correct the sensitivities by what quantising one layer after the other does on every fourth batch,
             before those batches join the statistics. Takes about as many forward passes as there are layers; with
@@ -91,7 +92,7 @@ def calibrate(
 
     def others() -> Iterator[Batch]:
         for place, batch in enumerate(batches() if callable(batches) else batches):
-            if place % _KEPT_APART == _KEPT_APART - 1:
+            if place % _BATCHES_PER_ONE_APART == _BATCHES_PER_ONE_APART - 1:
                 apart.append(batch)
             else:
                 yield batch
@@ -107,17 +108,17 @@ def calibrate(
     }
     if not (measure and sensitivities):
         return collect.collect_statistics(module, batches, **options)
-    found = collect.collect_statistics(module, others, **options)
+    statistics = collect.collect_statistics(module, others, **options)
     if not apart:
-        return found
+        return statistics
     with _at(module, device):
         densities = measure_densities(
-            module, found, apart, forward=forward, outputs=outputs, memory_bytes=memory_bytes, progress=progress
+            module, statistics, apart, forward=forward, outputs=outputs, memory_bytes=memory_bytes, progress=progress
         )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NetpressWarning)  # it was said before
-        found = found.merge(collect.collect_statistics(module, apart, **options))
-    return with_densities(module, found, densities)
+        statistics = statistics.merge(collect.collect_statistics(module, apart, **options))
+    return with_densities(module, statistics, densities)
 
 
 @contextlib.contextmanager
@@ -139,7 +140,7 @@ def measure_densities(
     batches: Sequence[Batch],
     *,
     forward: Callable[[Any, Batch], Any] | None = None,
-    outputs: str = "logits",
+    outputs: str | None = None,
     memory_bytes: int = collect.DEFAULT_MEMORY_BYTES,
     progress: Progress | None = None,
 ) -> dict[str, float]:
@@ -161,19 +162,19 @@ def measure_densities(
         By name of the weight; without layers on which nothing depends. The unit is the same for all, and arbitrary.
     """
     names = [name for name, value in layer_densities(module, calibration).items() if value > 0]
-    judge = _Judge(module, _few(batches, len(names)), forward, outputs, memory_bytes)
+    judge = _Judge(module, _few(batches, len(names)), forward, outputs or "logits", memory_bytes)
     levels = judge.quantized(calibration)
-    found: dict[str, float] = {}
+    measured: dict[str, float] = {}
     for done, name in enumerate(names):
         if progress is not None:
             progress(done, len(names), name)
         tensor = levels[name]
-        divergence = judge.divergence({name: tensor.values(_DENSITY)})
-        found[name] = divergence / (tensor.levels.size * step_size(tensor.qp, _DENSITY) ** 2)
-    return found
+        divergence = judge.divergence({name: tensor.values(_QP_DENSITY)})
+        measured[name] = divergence / (tensor.levels.size * step_size(tensor.qp, _QP_DENSITY) ** 2)
+    return measured
 
 
-def with_densities(module: Any, calibration: Calibration, found: Mapping[str, float]) -> Calibration:
+def with_densities(module: Any, calibration: Calibration, measured: Mapping[str, float]) -> Calibration:
     """Return a calibration whose sensitivities agree with what was measured.
 
     Args:
@@ -186,7 +187,7 @@ def with_densities(module: Any, calibration: Calibration, found: Mapping[str, fl
         logarithms of the factors over all weights is 0.
     """
     densities = layer_densities(module, calibration)
-    ratios = {n: math.log(max(found[n], 1e-300) / densities[n]) for n in found if densities.get(n, 0) > 0}
+    ratios = {n: math.log(max(measured[n], 1e-300) / densities[n]) for n in measured if densities.get(n, 0) > 0}
     if not ratios:
         return calibration
     sizes = {name: float(parameter.numel()) for name, parameter in named_weights(module).items() if name in ratios}
@@ -210,14 +211,14 @@ def named_weights(module: Any) -> dict[str, Any]:
 
 
 def _few(batches: Sequence[Batch], layers: int) -> list[Batch]:
-    """Return so many batches that the passes do not take too long, but at least one."""
-    wanted = max(_FEWEST_SAMPLES, _MOST_PASSES // layers)
+    """Return as many batches as the passes have time for, but at least one."""
+    enough = max(_FEWEST_SAMPLES, _MOST_PASSES // layers)
     chosen: list[Batch] = []
     samples = 0
     for batch in batches:
         chosen.append(batch)
         samples += _length(batch)
-        if samples >= wanted:
+        if samples >= enough:
             break
     return chosen
 
@@ -237,34 +238,34 @@ class _Judge:
         self.task = Task(name="calibration", forward=forward)
         self.module = copy.deepcopy(module).eval()
         self.batches: list[Batch] = []
-        self.wanted: list[Any] = []
+        self.float_outputs: list[Any] = []
         self.kind = outputs
         self.parameters = named_weights(self.module)
         with torch.inference_mode():
             for batch in batches:
-                self.wanted.append(self.task.output(self.module, batch))
+                self.float_outputs.append(self.task.output(self.module, batch))
                 self.batches.append(batch)
                 # Outputs over a large vocabulary are larger than the network.
-                if sum(output.numel() * output.element_size() for output in self.wanted) > memory_bytes:
+                if sum(output.numel() * output.element_size() for output in self.float_outputs) > memory_bytes:
                     break
 
     def divergence(self, weights: Mapping[str, Any]) -> float:
         """Return the divergence with some weights replaced, which are put back: see :data:`_TARGET_DIVERGENCE`."""
         import torch
 
-        kept = {name: self.parameters[name].detach().clone() for name in weights}
+        originals = {name: self.parameters[name].detach().clone() for name in weights}
         with torch.no_grad():
             for name, value in weights.items():
                 target = self.parameters[name]
                 target.copy_(torch.from_numpy(np.ascontiguousarray(value)).reshape(target.shape))
         total, scale = 0.0, 0.0
         with torch.inference_mode():
-            for batch, wanted in zip(self.batches, self.wanted, strict=True):
-                found = self.task.output(self.module, batch)
-                total += _divergence(wanted, found, self.kind)
+            for batch, wanted in zip(self.batches, self.float_outputs, strict=True):
+                changed = self.task.output(self.module, batch)
+                total += _divergence(wanted, changed, self.kind)
                 scale += len(wanted) if self.kind == "logits" else float(wanted.double().square().sum())
         with torch.no_grad():
-            for name, value in kept.items():
+            for name, value in originals.items():
                 self.parameters[name].copy_(value)
         return total / max(scale, 1e-300)
 
@@ -273,12 +274,12 @@ class _Judge:
         coarsest = self._coarsest(calibration)
         qp, tried = min(_FIRST_QP, coarsest), set()
         while True:
-            levels = quantize_model(self.module, calibration, qp=qp, qp_density=_DENSITY)
-            found = self.divergence({name: levels[name].values(_DENSITY) for name in calibration.layers})
+            levels = quantize_model(self.module, calibration, qp=qp, qp_density=_QP_DENSITY)
+            reached = self.divergence({name: levels[name].values(_QP_DENSITY) for name in calibration.layers})
             tried.add(qp)
-            distance = round(_DENSITY * math.log2(_TARGET_DIVERGENCE[self.kind] / max(found, 1e-9)))
+            distance = round(_QP_DENSITY * math.log2(_TARGET_DIVERGENCE[self.kind] / max(reached, 1e-9)))
             following = min(qp + min(max(distance, -12), 12), coarsest)
-            if abs(distance) <= _DENSITY or following in tried or len(tried) == _MOST_TRIES:
+            if abs(distance) <= _QP_DENSITY or following in tried or len(tried) == _MOST_TRIES:
                 return levels
             qp = following
 
@@ -287,11 +288,11 @@ class _Judge:
         weights = [self.parameters[name].detach().double() for name in calibration.layers]
         logs = [0.5 * math.log(float(weight.square().mean()) + 1e-300) for weight in weights]
         sizes = [weight.numel() for weight in weights]
-        return math.floor(qp_for_step(math.exp(float(np.average(logs, weights=sizes))), _DENSITY))
+        return math.floor(qp_for_step(math.exp(float(np.average(logs, weights=sizes))), _QP_DENSITY))
 
 
-def _divergence(wanted: Any, found: Any, kind: str) -> float:
+def _divergence(wanted: Any, output: Any, kind: str) -> float:
     """Kullback-Leibler divergences summed over samples, means over positions; or the squared error."""
     if kind == "values":
-        return float((found.double() - wanted.double()).square().sum())
-    return float(kl_divergence(wanted.double(), found.double()).reshape(len(wanted), -1).mean(1).sum())
+        return float((output.double() - wanted.double()).square().sum())
+    return float(kl_divergence(wanted.double(), output.double()).reshape(len(wanted), -1).mean(1).sum())

@@ -140,15 +140,15 @@ class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         groups: int,
     ) -> None:
         """See a convolution of any dimension."""
-        found = self._find(weight)
-        if found is None or weight.numel() != self._parameters[found[0]].numel():
+        place_of_weight = self._find(weight)
+        if place_of_weight is None or weight.numel() != self._parameters[place_of_weight[0]].numel():
             return
-        shape = tuple(self._parameters[found[0]].shape)
+        shape = tuple(self._parameters[place_of_weight[0]].shape)
         kernel = tuple(weight.shape[2:])
         if not transposed and groups == 1 and len(shape) == 2 and weight.stride(1) == 1 < shape[1] == weight.shape[1]:
             # A factor whose rows are outputs and kernel positions: each position sees the same channels, only shifted.
             rows = linear_inputs(x.movedim(1, -1), self._limit(shape[1]), self._generator)
-            self._add(found[0], COLUMNS, (0, shape[0]), rows)
+            self._add(place_of_weight[0], COLUMNS, (0, shape[0]), rows)
             return
         if not weight.is_contiguous() or (transposed and tuple(weight.shape) != shape) or weight.shape[0] != shape[0]:
             return
@@ -163,7 +163,7 @@ class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         else:
             limit = self._limit(weight[0].numel())
             inputs = convolution_inputs(x, kernel, strides, pads, spaces, groups, limit, self._generator)
-        self._add(found[0], ROWS if transposed else COLUMNS, (0, weight.shape[0]), inputs)
+        self._add(place_of_weight[0], ROWS if transposed else COLUMNS, (0, weight.shape[0]), inputs)
 
     def lookup(self, weight: Tensor, indexes: Tensor) -> None:
         """See an embedding."""

@@ -34,13 +34,13 @@ __all__ = [
 ]
 
 LAMBDA_SCALE = 0.5
-ALLOCATION = 0.8
+SENSITIVITY_EXPONENT = 0.8
 ROW_DAMPING = 0.3
 
 # Slope of the squared error of the trellis at high rates, in squared steps per bit: 2 ln 2 times its noise.
 _RATE_SLOPE = 4 * (math.log(2) / 6) * 0.7
 _DATA_FREE_LAMBDA_SCALE = 0.25
-# A row matters at least this much of the mean: calibration data that never use it do not make it worthless.
+# A row matters at least this share of the mean: calibration data that never use a row do not make it worthless.
 _LEAST_IMPORTANCE = 0.05
 # Rows are multiplied by this power of the root of how much they matter, and at most by the factor.
 _ROW_EXPONENT = 0.5
@@ -81,8 +81,8 @@ class _Options:
     qps: Mapping[str, int] | None = None
     qp_density: int = 2
     use_dq: bool = True
-    lambda_scale: float = LAMBDA_SCALE
-    allocation: float = ALLOCATION
+    lambda_scale: float | None = None
+    sensitivity_exponent: float | None = None
     row_importance: bool = False
     damping: float = 0.01
     row_damping: float | None = ROW_DAMPING
@@ -90,9 +90,19 @@ class _Options:
     progress: Progress | None = None
     row_steps: bool = True
 
+    @property
+    def rate_weight(self) -> float:
+        """``lambda_scale``, or its default."""
+        return LAMBDA_SCALE if self.lambda_scale is None else self.lambda_scale
+
+    @property
+    def exponent(self) -> float:
+        """``sensitivity_exponent``, or its default."""
+        return SENSITIVITY_EXPONENT if self.sensitivity_exponent is None else self.sensitivity_exponent
+
     def __post_init__(self) -> None:
-        if self.lambda_scale < 0 or not 0 <= self.allocation <= 2:
-            raise InvalidConfig("lambda_scale must be at least 0 and allocation 0..2")
+        if self.rate_weight < 0 or not 0 <= self.exponent <= 2:
+            raise InvalidConfig("lambda_scale must be at least 0 and sensitivity_exponent 0..2")
         if self.row_damping is not None and self.row_damping <= 0:
             raise InvalidConfig("row_damping must be above 0")
 
@@ -119,13 +129,14 @@ def quantize_model(
     qps: Mapping[str, int] | None = None,
     qp_density: int = 2,
     use_dq: bool = True,
-    lambda_scale: float = LAMBDA_SCALE,
-    allocation: float = ALLOCATION,
+    lambda_scale: float | None = None,
+    sensitivity_exponent: float | None = None,
     row_importance: bool = False,
     damping: float = 0.01,
     row_damping: float | None = ROW_DAMPING,
     passes: int = 2,
     progress: Progress | None = None,
+    allocation: float | None = None,
 ) -> dict[str, QuantizedTensor]:
     """Quantise the weights of a model with the knowledge of a calibration.
 
@@ -139,10 +150,10 @@ def quantize_model(
         qps: name -> qp, for weights that are to get exactly that.
         qp_density: 0..7, that of the encoder.
         use_dq: dependent quantisation, else uniform.
-        lambda_scale: weight of the rate, at least 0; 1 is the slope of the rate-distortion curve at high rates. Uniform
-            quantisation ignores it: shrinking levels is a bias that the feedback has to carry.
-        allocation: 1 gives all layers the same slope of divergence over bits, 0 the same step; between them, the
-            logarithm of the step is interpolated.
+        lambda_scale: weight of the rate, at least 0; 1 is the slope of the rate-distortion curve at high rates; None:
+            0.5. Uniform quantisation ignores it: shrinking levels is a bias that the feedback has to carry.
+        sensitivity_exponent: 1 gives all layers the same slope of divergence over bits, 0 the same step; between them,
+            the logarithm of the step is interpolated; None: 0.8.
         row_importance: let rows that matter more have more bits; those of embeddings always do, and those of layers
             whose rows are quantised jointly.
         damping: share of the mean diagonal that is added to the moments of the inputs.
@@ -150,6 +161,7 @@ def quantize_model(
             rows after it. None: rows are on their own.
         passes: searches with the rate, each with the statistics of the one before.
         progress: called after each weight.
+        allocation: the old name of ``sensitivity_exponent``, for one release.
 
     Returns:
         Integers by name for the argument ``quantized`` of :func:`netpress.encode`: of all weights that the calibration
@@ -165,7 +177,7 @@ def quantize_model(
         qp_density=qp_density,
         use_dq=use_dq,
         lambda_scale=lambda_scale,
-        allocation=allocation,
+        sensitivity_exponent=renamed_allocation(sensitivity_exponent, allocation),
         row_importance=row_importance,
         damping=damping,
         row_damping=row_damping,
@@ -175,6 +187,21 @@ def quantize_model(
     with open_source(source) as model:
         arrays, layers = _layers(model, calibration, options, {}, base)
     return _quantized(arrays, layers, options)
+
+
+def renamed_allocation(sensitivity_exponent: float | None, allocation: float | None) -> float | None:
+    """Return the exponent of a caller's caller, who may have given it by its old name, which brings a warning.
+
+    Raises:
+        InvalidConfig: it was given by both names.
+    """
+    if allocation is None:
+        return sensitivity_exponent
+    message = "allocation is called sensitivity_exponent here now; the old name goes with the next release"
+    warnings.warn(message, DeprecationWarning, stacklevel=3)
+    if sensitivity_exponent is not None:
+        raise InvalidConfig("allocation is the old name of sensitivity_exponent: give only one of them")
+    return allocation
 
 
 def quantize_corrected(source: Any, calibration: Calibration, *, qp: int, **options: Any) -> CorrectedModel:
@@ -194,24 +221,27 @@ def quantize_corrected(source: Any, calibration: Calibration, *, qp: int, **opti
     Raises:
         InvalidModel, InvalidConfig: as for :func:`quantize_model`.
     """
+    if "allocation" in options:
+        old = options.pop("allocation")
+        options["sensitivity_exponent"] = renamed_allocation(options.get("sensitivity_exponent"), old)
     try:
-        given = _Options(qp=qp, **options)
+        settings = _Options(qp=qp, **options)
     except TypeError as error:
         raise InvalidConfig(str(error)) from None
     model = open_source(source)
     outlets = find_outlets(model, calibration)
-    arrays, layers = _layers(model, calibration, given, outlets)
+    arrays, layers = _layers(model, calibration, settings, outlets)
     taking_over = {name for outlet in outlets.values() for name in (outlet.bias, outlet.mean, outlet.gamma) if name}
     vectors = {name: model.load(name).astype(np.float32) for name in taking_over}
     for name in outlets:
-        factors = _row_factors(layers[name]) if outlets[name].gamma and given.row_steps else None
+        factors = _row_factors(layers[name]) if outlets[name].gamma and settings.row_steps else None
         if factors is not None:
             outlets[name].scale(vectors, factors)
-            layers[name] = _scaled(name, layers[name], factors, given)
+            layers[name] = _scaled(name, layers[name], factors, settings)
             arrays[name] = layers[name].weights
-    quantized = _quantized(arrays, layers, given)
+    quantized = _quantized(arrays, layers, settings)
     for name, outlet in outlets.items():
-        after = quantized[name].values(given.qp_density)
+        after = quantized[name].values(settings.qp_density)
         outlet.shift(vectors, output_shifts(arrays[name], after, layers[name].statistics))
     changed = {name: arrays[name] for name in outlets}
     return CorrectedModel(model.replaced({**vectors, **changed}), quantized)
@@ -221,8 +251,8 @@ def _quantized(
     arrays: Mapping[str, npt.NDArray[np.float32]], layers: Mapping[str, _CalibratedLayer], options: _Options
 ) -> dict[str, QuantizedTensor]:
     qp, qp_density, use_dq = options.qp, options.qp_density, options.use_dq
-    chosen = _layer_qps(layers, qp, qp_density, options.allocation)
-    chosen.update({n: q for n, q in (options.qps or {}).items() if n in arrays})
+    layer_qps = _layer_qps(layers, qp, qp_density, options.exponent)
+    layer_qps.update({n: q for n, q in (options.qps or {}).items() if n in arrays})
     cut = [n for n, layer in layers.items() if _is_cut(layer)]
     if cut:
         what = "only parts of the moments of these weights were kept, so they are quantised without data"
@@ -230,22 +260,22 @@ def _quantized(
 
     def quantized(name: str) -> QuantizedTensor:
         layer = layers.get(name)
-        own = chosen.get(name, qp)
-        if layer is None or not _can_feed_back(layer, step_size(own, qp_density)):
-            return _without_data(name, arrays[name], own, qp_density, use_dq)
+        layer_qp = layer_qps.get(name, qp)
+        if layer is None or not _can_feed_back(layer, step_size(layer_qp, qp_density)):
+            return _without_data(name, arrays[name], layer_qp, qp_density, use_dq)
         # A bit is worth the same divergence in all layers whose steps follow the sensitivities.
-        slope = _RATE_SLOPE * step_size(own, qp_density) ** 2 * layer.price
+        slope = _RATE_SLOPE * step_size(layer_qp, qp_density) ** 2 * layer.price
         levels = _fed_back(
             name,
             layer,
             options.row_importance,
-            qp=own,
+            qp=layer_qp,
             qp_density=qp_density,
             dependent=use_dq,
-            rate_weight=options.lambda_scale * slope if use_dq else 0.0,
+            rate_weight=options.rate_weight * slope if use_dq else 0.0,
             passes=options.passes,
         )
-        return QuantizedTensor(levels, own, use_dq)
+        return QuantizedTensor(levels, layer_qp, use_dq)
 
     total = sum(a.size for a in arrays.values())
     result: dict[str, QuantizedTensor] = {}
@@ -275,23 +305,23 @@ def _layers(
     missing = sorted(set(calibration.layers) - set(model.names))
     if missing:
         raise InvalidModel("is calibrated, but the model does not have it", tensor=missing[0])
-    wanted = set(calibration.layers) | set(calibration.unreached)
-    unknown = [n for n in _weights(model) if n not in wanted]
+    calibrated = set(calibration.layers) | set(calibration.unreached)
+    unknown = [n for n in _weights(model) if n not in calibrated]
     if unknown:
         what = "the calibration does not know these weights, which are quantised without data"
         warnings.warn(f"{what}: {', '.join(unknown)}", NetpressWarning, stacklevel=4)
-    arrays = {n: np.ascontiguousarray(model.load(n), np.float32) for n in model.names if n in wanted}
+    arrays = {n: np.ascontiguousarray(model.load(n), np.float32) for n in model.names if n in calibrated}
     if base is not None:
         with open_source(base) as old:
             arrays = {n: _difference(n, value, old) for n, value in arrays.items()}
     reached = [n for n in arrays if n in calibration.layers]
 
-    def made(name: str) -> _CalibratedLayer:
+    def prepared(name: str) -> _CalibratedLayer:
         statistics = calibration.layers[name]
         statistics = centred(statistics) if name in outlets else statistics
         return _layer(name, arrays[name], statistics, options)
 
-    return arrays, dict(zip(reached, ordered_map(made, reached), strict=True))
+    return arrays, dict(zip(reached, ordered_map(prepared, reached), strict=True))
 
 
 def _difference(name: str, value: npt.NDArray[np.float32], base: Source) -> npt.NDArray[np.float32]:
@@ -366,13 +396,13 @@ def _scaled(
     return dataclasses.replace(layer, weights=weights, scale=layer.scale * float(mean), row_form=row_form)
 
 
-def _layer_qps(layers: Mapping[str, _CalibratedLayer], qp: int, qp_density: int, allocation: float) -> dict[str, int]:
+def _layer_qps(layers: Mapping[str, _CalibratedLayer], qp: int, qp_density: int, exponent: float) -> dict[str, int]:
     """Return the qp of each layer."""
     if any(layer.statistics.sensitivity is None for layer in layers.values()):
         return dict.fromkeys(layers, qp)
     densities = {name: layer.density for name, layer in layers.items()}
     sizes = {name: layer.weights.size for name, layer in layers.items()}
-    return qps_by_sensitivity(densities, sizes, qp=qp, qp_density=qp_density, allocation=allocation)
+    return qps_by_sensitivity(densities, sizes, qp=qp, qp_density=qp_density, exponent=exponent)
 
 
 def _is_cut(layer: _CalibratedLayer) -> bool:

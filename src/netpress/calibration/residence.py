@@ -92,23 +92,23 @@ class Residence:
                 if not parameter.is_floating_point():
                     continue
                 name = f"{prefix}.{attribute}" if prefix else attribute
-                known = first.setdefault(id(parameter), name)
-                self._own[known] = parameter
-                self.names.setdefault(known, []).append(name)
+                first_name = first.setdefault(id(parameter), name)
+                self._own[first_name] = parameter
+                self.names.setdefault(first_name, []).append(name)
                 places = self._owners.setdefault(id(parameter), [])
                 if all(owner is not part or other != attribute for owner, other in places):
                     places.append((part, attribute))
         if source is not None:
-            for known, names in self.names.items():
-                self._check(source, known, names)
+            for first_name, names in self.names.items():
+                self._check(source, first_name, names)
 
-    def _check(self, source: Source, known: str, names: list[str]) -> None:
-        found = [name for name in names if name in source]
-        if not found:
-            raise InvalidModel("the network has this parameter, but the file does not", tensor=known)
-        shape, wanted = source.shape(found[0]), tuple(self._own[known].shape)
+    def _check(self, source: Source, first_name: str, names: list[str]) -> None:
+        stored = [name for name in names if name in source]
+        if not stored:
+            raise InvalidModel("the network has this parameter, but the file does not", tensor=first_name)
+        shape, wanted = source.shape(stored[0]), tuple(self._own[first_name].shape)
         if shape != wanted:
-            raise InvalidModel(f"the file has shape {shape}, the network {wanted}", tensor=found[0])
+            raise InvalidModel(f"the file has shape {shape}, the network {wanted}", tensor=stored[0])
 
     def inside(self, module: torch.nn.Module) -> list[str]:
         """Return the first names of the parameters of a part of the network."""

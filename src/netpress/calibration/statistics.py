@@ -73,7 +73,7 @@ class LayerStatistics:
         """
         if self.layout != other.layout or self.moments.shape != other.moments.shape:
             raise InvalidConfig("statistics of different layers or memory budgets cannot be merged")
-        own = self.count / max(self.count + other.count, 1)
+        weight = self.count / max(self.count + other.count, 1)
         sensitivity = None
         if self.sensitivity is not None and other.sensitivity is not None:
             sensitivity = share * self.sensitivity + (1 - share) * other.sensitivity
@@ -82,8 +82,8 @@ class LayerStatistics:
             row_moments = np.float32(share) * self.row_moments + np.float32(1 - share) * other.row_moments
         return LayerStatistics(
             self.layout,
-            np.float32(own) * self.moments + np.float32(1 - own) * other.moments,
-            np.float32(own) * self.mean + np.float32(1 - own) * other.mean,
+            np.float32(weight) * self.moments + np.float32(1 - weight) * other.moments,
+            np.float32(weight) * self.mean + np.float32(1 - weight) * other.mean,
             self.count + other.count,
             sensitivity,
             row_moments,

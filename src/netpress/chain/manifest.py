@@ -106,7 +106,7 @@ class Manifest:
                 keyframe_every=None if body["keyframe_every"] is None else _count(body["keyframe_every"], 1),
                 revision=_count(body["revision"], 0),
             )
-            # What was read is written again, so that every value counts and white space does not.
+            # The content is written again before it is compared, so that every value counts and white space does not.
             if content["sha256"] != sha256_of(manifest._body().encode()):
                 raise ValueError("its checksum is wrong")
         except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:

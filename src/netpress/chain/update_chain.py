@@ -167,10 +167,10 @@ class UpdateChain:
             OSError: the folder cannot be written; and what :func:`netpress.encode` raises.
         """
         config = self._config(options)
-        held = self._decoded(len(self) - 1)
+        receiver_model = self._decoded(len(self) - 1)
         is_update = not (self._keyframe_is_due() if keyframe is None else keyframe)
-        data = encode(model, config, base=held if is_update else None, progress=progress)
-        return self._take_in(data, held, is_update=is_update, message=message)
+        data = encode(model, config, base=receiver_model if is_update else None, progress=progress)
+        return self._take_in(data, receiver_model, is_update=is_update, message=message)
 
     def apply(self, update: bytes, *, message: str = "", keyframe: bool = False) -> int:
         """Add a version from a stream that was made elsewhere, e.g. by a chain that began with the same base.
@@ -217,8 +217,8 @@ class UpdateChain:
     def export(self, version: int = -1, **options: Any) -> bytes:
         """Return a version as a stream of its own.
 
-        A version that is stored as one is given as it is, if there are no options. Any other is restored and coded
-        again, which quantises it once more.
+        Without options, a version that is stored as one is returned as it is. Any other is restored and coded again,
+        which quantises it once more.
 
         Args:
             version: its number; negative ones count from the last.
@@ -284,29 +284,32 @@ class UpdateChain:
         revision = self._manifest.revision + 1
         before = self._decoded(start - 1) if start else {}
         is_update = all(link.is_update for link in links[start : end + 1])
-        kept, files = list(links[:start]), {}
+        squashed, files = list(links[:start]), {}
         for position in range(end, len(links)):
             old = links[position]
-            parent = kept[-1] if kept else None
+            parent = squashed[-1] if squashed else None
             is_base_same = position > end and parent is not None and parent.model == links[position - 1].model
             if position > end and (is_base_same or not old.is_update):
                 # From here on nothing changes but, in this link, the name of its parent.
-                kept += [dataclasses.replace(old, parent=parent.sha256 if parent else None), *links[position + 1 :]]
+                squashed += [
+                    dataclasses.replace(old, parent=parent.sha256 if parent else None),
+                    *links[position + 1 :],
+                ]
                 break
-            wanted = self._decoded(position)
-            data = encode(wanted, config, base=before if is_update else None, progress=progress)
+            target = self._decoded(position)
+            data = encode(target, config, base=before if is_update else None, progress=progress)
             decoded = decode(data, base=before if is_update else None, limits=self._limits)
             note = message if message is not None and position == end else old.message
             link = _make_link(
                 old.version, revision, data, parent, before, decoded, is_update=is_update, message=note, time=old.time
             )
-            kept.append(link)
+            squashed.append(link)
             files[link.file] = data
             before, is_update = decoded, True
-        self._commit(dataclasses.replace(self._manifest, links=tuple(kept), revision=revision), files)
+        self._commit(dataclasses.replace(self._manifest, links=tuple(squashed), revision=revision), files)
 
     def verify(self, progress: Progress | None = None) -> list[str]:
-        """Check every link: its bytes, what it builds on, and the model that it gives.
+        """Check every link: its bytes, the model that it builds on, and the model that it makes.
 
         Args:
             progress: called with links done, links in all, and the name of the link's file.
@@ -362,7 +365,7 @@ class UpdateChain:
         return model
 
     def _decode_link(self, position: int, before: Model) -> Model:
-        """Restore a version from the one before, and check that it is what it was."""
+        """Restore a version from the one before, and check that it has not changed."""
         link = self._manifest.links[position]
         data = self._read(link)
         try:

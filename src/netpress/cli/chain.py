@@ -260,7 +260,7 @@ def verify(
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Check every link: its bytes, what it builds on, and the model that it gives."""
+    """Check every link: its bytes, the model that it builds on, and the model that it makes."""
     with clear_errors(verbose=verbose, quiet=quiet):
         try:
             opened = netpress.UpdateChain.open(chain, limits=parse_limits(limit))

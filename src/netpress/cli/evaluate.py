@@ -204,7 +204,7 @@ class _Watch:
             print_line(f"{job.task}: {outcome.error}", file=sys.stderr)
 
     def show(self, measured: int) -> None:
-        """Show how far it is after so many measurements."""
+        """Show the progress after a number of measurements."""
         self.measured = measured
         each = measured / self.done if self.done else max(self._guess, measured / self._tasks)
         total = max(round(each * self._tasks), measured + 1)

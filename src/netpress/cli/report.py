@@ -36,7 +36,7 @@ def report(
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Make pages to read of stored results: one for each task and an overview, with JSON, CSV and Markdown beside them.
+    """Make pages of stored results: one for each task and an overview, with JSON, CSV and Markdown next to them.
 
     The pages need no network: each has its plots in it.
     """

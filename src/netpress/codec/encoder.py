@@ -99,17 +99,17 @@ class Encoder:
         )
         sums = ChecksumWriter(sink) if self.config.checksums else None
         writer = UnitWriter(sink if sums is None else sums)
-        given = prepared.by_stream_name(quantized or {})
-        coded = self._code(prepared, given, update, executor, progress, difference is not None)
+        integers = prepared.by_stream_name(quantized or {})
+        coded = self._code(prepared, integers, update, executor, progress, difference is not None)
         if not self.config.signals_parents:
             names = [p.name for p in prepared.parameters]
             self._write_parameter_sets(writer, sums, _completed(prepared.record(names), record), parameter_set)
         else:
             # Which tensors an update leaves out is known at its end only, and the record counts those that are there.
             complete = frozenset() if difference is None else difference.complete
-            kept = [unit for unit in coded if not self._leaves_out(unit, prepared, complete)]
-            names = [name for unit in kept for name in unit.payload_names]
-            replaced = {name for unit in kept if unit.is_new_value for name in unit.payload_names}
+            needed = [unit for unit in coded if not self._leaves_out(unit, prepared, complete)]
+            names = [name for unit in needed for name in unit.payload_names]
+            replaced = {name for unit in needed if unit.is_new_value for name in unit.payload_names}
             whole = prepared.record(names, replaced)
             if difference is not None:
                 record = difference.record()
@@ -117,7 +117,7 @@ class Encoder:
                     i for i, n in enumerate(names) if n in replaced or prepared.original_name(n) in complete
                 }
             self._write_parameter_sets(writer, sums, _completed(whole, record), parameter_set)
-            coded = iter(kept)
+            coded = iter(needed)
         for unit in coded:
             self._write(writer, sums, unit.header, unit.payload)
             if update:

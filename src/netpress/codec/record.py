@@ -264,11 +264,11 @@ def _unfolded(layer: FoldedLayer, coded: Sequence[CodedTensor]) -> Iterable[Outp
     for name in layer.names:
         yield Output(name, (layer.scaling, layer.bias), builder(name), shape, single)
     if layer.own_bias:
-        own = coded[layer.bias]
-        yield Output(own.name, (layer.bias,), lambda arrays: np.zeros_like(arrays[0]), own.shape, single)
+        original = coded[layer.bias]
+        yield Output(original.name, (layer.bias,), lambda arrays: np.zeros_like(arrays[0]), original.shape, single)
     if layer.own_scaling:
-        own = coded[layer.scaling]
-        yield Output(own.name, (layer.scaling,), lambda arrays: np.ones_like(arrays[0]), own.shape, single)
+        original = coded[layer.scaling]
+        yield Output(original.name, (layer.scaling,), lambda arrays: np.ones_like(arrays[0]), original.shape, single)
 
 
 def _types_to_json(types: Mapping[int, str]) -> dict[str, str]:
@@ -358,7 +358,7 @@ class _PositionReader:
     """Inverse of :func:`_ranges`, with a bound on all positions of a record together."""
 
     def __init__(self) -> None:
-        self._left = _MAX_POSITIONS
+        self._positions_left = _MAX_POSITIONS
 
     def read(self, text: str) -> list[int]:
         """Return the positions in a text."""
@@ -367,8 +367,8 @@ class _PositionReader:
             span, _, step = run.partition("/")
             first, _, last = span.partition("-")
             values = range(int(first), int(last or first) + 1, int(step or 1))
-            self._left -= len(values)
-            if self._left < 0:
+            self._positions_left -= len(values)
+            if self._positions_left < 0:
                 raise ValueError("too many positions")
             result.extend(values)
         return result

@@ -91,23 +91,23 @@ def _rebuilt(outputs: list[Output], steps: Sequence[Rebuild], limits: DecodeLimi
     slots: list[Output | None] = list(outputs)
     places = {output.name: place for place, output in enumerate(outputs)}
     elements = sum(math.prod(output.shape) for output in outputs)
-    made: Counter[str] = Counter()
+    steps_of: Counter[str] = Counter()
     for step in steps:
         missing = [name for name in step.sources if name not in places]
         if missing:
             raise InvalidBitstream(f"the record rebuilds from {missing[0]!r}, which the stream does not have")
-        taken = [places.pop(name) for name in step.sources]
-        sources = [output for place in taken if (output := slots[place]) is not None]
-        made[step.name] += 1
-        if step.name in places or made[step.name] > _MOST_STEPS:
+        replaced = [places.pop(name) for name in step.sources]
+        sources = [output for place in replaced if (output := slots[place]) is not None]
+        steps_of[step.name] += 1
+        if step.name in places or steps_of[step.name] > _MOST_STEPS:
             raise InvalidBitstream(f"the record makes {step.name!r} more than once")
         result = _built(step, sources, limits)
         elements += math.prod(result.shape)
         if elements > limits.max_elements:
             raise LimitExceeded(f"rebuilt tensors have more than {limits.max_elements} values", limit="max_elements")
-        for place in taken:
+        for place in replaced:
             slots[place] = None
-        slots[min(taken)], places[step.name] = result, min(taken)
+        slots[min(replaced)], places[step.name] = result, min(replaced)
     return [output for output in slots if output is not None]
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 __all__ = ["random_crop", "shift_and_flip"]
 
-_SHIFT = 4
+_LARGEST_SHIFT_PIXELS = 4
 
 
 def shift_and_flip(images: Tensor, generator: torch.Generator) -> Tensor:
@@ -18,8 +18,8 @@ def shift_and_flip(images: Tensor, generator: torch.Generator) -> Tensor:
         generator: the source of randomness.
     """
     count, _, height, width = images.shape
-    padded = torch.nn.functional.pad(images, [_SHIFT] * 4)
-    corners = torch.randint(0, 2 * _SHIFT + 1, (count, 2), generator=generator).tolist()
+    padded = torch.nn.functional.pad(images, [_LARGEST_SHIFT_PIXELS] * 4)
+    corners = torch.randint(0, 2 * _LARGEST_SHIFT_PIXELS + 1, (count, 2), generator=generator).tolist()
     mirrored = torch.rand(count, generator=generator) < 0.5
     result = torch.stack(
         [image[:, y : y + height, x : x + width] for image, (y, x) in zip(padded, corners, strict=True)]

@@ -15,7 +15,7 @@ __all__ = ["Comparison", "Curve", "bytes_at", "compare", "curves_of"]
 Curve = Sequence[tuple[float, int]]
 """Pairs of divergence and bytes, in any order."""
 
-_STEPS = 21
+_COMPARED_DIVERGENCES = 21
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +70,7 @@ def compare(ours: Iterable[Curve], theirs: Iterable[Curve]) -> Comparison | None
     if not lowest < highest:
         return None
     logarithms = []
-    for divergence in np.geomspace(lowest, highest, _STEPS)[1:-1]:
+    for divergence in np.geomspace(lowest, highest, _COMPARED_DIVERGENCES)[1:-1]:
         least = [_least(curves, float(divergence)) for curves in sides]
         if not any(map(math.isnan, least)):
             logarithms.append(math.log(least[0] / least[1]))

@@ -1,4 +1,4 @@
-"""Files of a task: a folder that says what it lacks, weights, images."""
+"""Files of a task: a folder that names the files it lacks, weights, images."""
 
 from __future__ import annotations
 

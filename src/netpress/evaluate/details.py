@@ -10,7 +10,7 @@ from netpress.evaluate.results import TensorDetail
 
 __all__ = ["tensor_details"]
 
-_BINS = 40
+_HISTOGRAM_BINS = 40
 
 
 def tensor_details(stream: bytes, before: State, after: State) -> tuple[TensorDetail, ...]:
@@ -30,7 +30,7 @@ def tensor_details(stream: bytes, before: State, after: State) -> tuple[TensorDe
         if old is not None and new is not None and old.dtype.kind == "f" and old.size > 1:
             low, high = float(min(old.min(), new.min())), float(max(old.max(), new.max()))
             if low < high:
-                bounds = np.linspace(low, high, _BINS + 1)
+                bounds = np.linspace(low, high, _HISTOGRAM_BINS + 1)
                 counts = [tuple(np.histogram(values, bounds)[0].tolist()) for values in (old, new)]
                 edges = tuple(bounds.tolist())
         details.append(

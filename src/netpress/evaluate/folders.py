@@ -28,7 +28,7 @@ __all__ = ["FolderSamples", "image_folder", "wav_folder"]
 
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 SOUNDS = (".wav",)
-_SHOWN = 5
+_EXAMPLES_SHOWN = 5
 
 
 class FolderSamples(Samples):
@@ -138,7 +138,7 @@ def _sound(file: Path, rate: int, length: int) -> Tensor:
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", wavfile.WavFileWarning)  # of chunks that are no sound
+            warnings.simplefilter("ignore", wavfile.WavFileWarning)  # of chunks that are not sound
             found, values = wavfile.read(file)
     except (ValueError, OSError) as error:
         raise InvalidConfig(f"{file} is not a .wav file that scipy can read: {error}") from None
@@ -177,6 +177,6 @@ def _classes(path: Path, endings: Sequence[str], what: str) -> tuple[list[Path],
         labels += [label] * len(found)
     if not files:
         seen = sorted(entry.name for entry in path.iterdir())
-        names = ", ".join(seen[:_SHOWN]) + (" ..." if len(seen) > _SHOWN else "")
+        names = ", ".join(seen[:_EXAMPLES_SHOWN]) + (" ..." if len(seen) > _EXAMPLES_SHOWN else "")
         raise InvalidConfig(f"no folders in {path}, which holds {names or 'nothing'}; wanted are {what} as {layout}")
     return files, labels, [folder.name for folder in folders]

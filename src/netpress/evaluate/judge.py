@@ -21,7 +21,7 @@ __all__ = ["Judge", "Judgement", "State"]
 State = Mapping[str, npt.NDArray[Any]]
 """Tensors of a network by name."""
 
-_LEVEL = 0.95
+_CONFIDENCE_LEVEL = 0.95
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -81,7 +81,7 @@ class Judge:
         self._can_resample = len(self.scores.samples) > 1
         self._resampled = self._resample(self.scores)
         self.input_hash = digest.hexdigest()
-        self._known: dict[str, Judgement] = {}
+        self._judgements: dict[str, Judgement] = {}
 
     @property
     def float_metric(self) -> float:
@@ -103,9 +103,9 @@ class Judge:
         digest = hashlib.sha256()
         _add_to(digest, state)
         key = digest.hexdigest()
-        if key not in self._known:
-            self._known[key] = self._judge(state)
-        return self._known[key]
+        if key not in self._judgements:
+            self._judgements[key] = self._judge(state)
+        return self._judgements[key]
 
     def _judge(self, state: State) -> Judgement:
         module = network_with(self.module, state)
@@ -148,7 +148,7 @@ class _Watch:
     """
 
     def __init__(self, module: nn.Module, outputs: list[Tensor], kind: str) -> None:
-        self._module, self._wanted, self._kind = module, iter(outputs), kind
+        self._module, self._expected, self._kind = module, iter(outputs), kind
         self.rows: list[npt.NDArray[np.float64]] = []
         self.inputs: list[str] = []
         self.is_complete = bool(outputs)
@@ -159,11 +159,11 @@ class _Watch:
 
     def __exit__(self, *_: object) -> None:
         self._handle.remove()
-        if next(self._wanted, None) is not None:
+        if next(self._expected, None) is not None:
             self.is_complete = False
 
     def _compare(self, _: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any], output: Any) -> None:
-        wanted = next(self._wanted, None) if self.is_complete else None
+        wanted = next(self._expected, None) if self.is_complete else None
         if wanted is None or not isinstance(output, Tensor) or output.shape != wanted.shape:
             self.is_complete = False
             return
@@ -181,7 +181,7 @@ def _interval(values: npt.NDArray[np.float64]) -> Interval | None:
     """Bounds that hold the middle 95 % of some values; None if one is not finite."""
     if not np.isfinite(values).all():
         return None
-    low, high = np.quantile(values, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
+    low, high = np.quantile(values, [(1 - _CONFIDENCE_LEVEL) / 2, (1 + _CONFIDENCE_LEVEL) / 2])
     return float(low), float(high)
 
 

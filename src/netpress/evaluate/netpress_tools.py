@@ -20,7 +20,9 @@ __all__ = ["FINEST_VECTOR_QP", "NetpressTools", "vector_qp"]
 _NONWEIGHT_OFFSET, FINEST_VECTOR_QP = 14, -75
 # Of everything that is not a weight, and of weights without data.
 _STEPS = {"allocation": "size"}
-_OF_THE_QUANTISER = frozenset({"use_dq", "lambda_scale", "allocation", "row_damping", "row_steps"})
+_OF_THE_QUANTISER = frozenset(
+    {"use_dq", "lambda_scale", "sensitivity_exponent", "allocation", "row_damping", "row_steps"}
+)
 
 
 def vector_qp(qp: int) -> int:
@@ -36,7 +38,7 @@ class NetpressTools:
     Args:
         module: the float network.
         effort: of the encoder, 1 to 9.
-        calibrate: makes the calibration, when it is needed; None where there are no data for one.
+        calibrate: makes the calibration, when it is needed; None where there is no data for one.
         about_calibration: what it is made of, in the types of JSON.
     """
 
@@ -121,6 +123,8 @@ class NetpressTools:
     def _calibrated(self, qp: int, feedback: bool = True, corrections: bool = True, **off: Any) -> bytes:
         chosen = {name: value for name, value in off.items() if name in _OF_THE_QUANTISER}
         coder = self._options(qp, **{name: off[name] for name in off if name not in _OF_THE_QUANTISER - {"use_dq"}})
+        if "allocation" in chosen:  # as stores of results name it
+            chosen["sensitivity_exponent"] = chosen.pop("allocation")
         if feedback and corrections:
             model = netpress.quantize_corrected(self.module, self._calibration, qp=qp, **chosen)
             return netpress.encode(model.source, quantized=model.quantized, **coder)

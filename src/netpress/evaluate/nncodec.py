@@ -29,11 +29,11 @@ VARIABLE = "NETPRESS_PEER"
 """Environment variable with the command of the peer."""
 
 _FOLDED_NONWEIGHT_QP = -50
-_LAST_WORDS = 2000
+_SHOWN_ERROR_BYTES = 2000
 
 
 class PeerFailed(NetpressError):
-    """The peer crashed, took too long, or said that it cannot do what was asked of it."""
+    """The peer crashed, took too long, or said that it cannot do what it was asked."""
 
 
 def peer_command(words: str | None) -> list[str] | None:
@@ -45,7 +45,7 @@ def peer_command(words: str | None) -> list[str] | None:
             ``NETPRESS_PEER`` says.
     """
     command = shlex.split(words or os.environ.get(VARIABLE, ""))
-    # Isolated: the modules beside the script are none of its business.
+    # Isolated: the script must not import the modules next to it.
     return [*command, "-I", str(Path(nncodec_script.__file__))] if len(command) == 1 else command or None
 
 
@@ -100,13 +100,13 @@ class Peer:
         except OSError:
             answer = ""
         try:
-            found: dict[str, Any] = json.loads(answer)
+            response: dict[str, Any] = json.loads(answer)
         except json.JSONDecodeError:
             self.close()
             raise PeerFailed(f"the peer crashed: {self._last_words() or answer or 'it said nothing'}") from None
-        if "error" in found:
-            raise PeerFailed(f"the peer failed: {found['error']}")
-        return found
+        if "error" in response:
+            raise PeerFailed(f"the peer failed: {response['error']}")
+        return response
 
     def _running(self) -> subprocess.Popen[str]:
         if self._process is None:
@@ -137,7 +137,7 @@ class Peer:
 
     def _last_words(self) -> str:
         """The last line that the peer wrote to standard error."""
-        self._errors.seek(max(0, self._errors.seek(0, os.SEEK_END) - _LAST_WORDS))
+        self._errors.seek(max(0, self._errors.seek(0, os.SEEK_END) - _SHOWN_ERROR_BYTES))
         lines = self._errors.read().strip().splitlines()
         return lines[-1] if lines else ""
 

@@ -1,4 +1,4 @@
-"""Runs NNCodec as a black box in an environment of its own; needs nothing of netpress.
+"""Runs NNCodec as a black box in an environment of its own; does not need netpress.
 
 Reads one request as JSON from each line of standard input and answers each with one line of JSON on standard output:
 

@@ -53,12 +53,12 @@ class Plan:
         return any(fnmatch.fnmatch(tool.name, pattern) for pattern in self.transparent)
 
     def for_size(self, parameters: int) -> Plan:
-        """Return the plan for a network of so many values: large ones get fewer points, and fewer tools if quick."""
-        if parameters <= _LARGE:
+        """Return the plan for a network of this many values: large ones get fewer points, and fewer tools if quick."""
+        if parameters <= _LARGE_NETWORK:
             return self
         fewer = dataclasses.replace(self, points=max(2, self.points - 2), tries=min(self.tries, 2))
         if self.is_quick:
-            tools = _QUICK_LARGE if self.tools == QUICK.tools else self.tools
+            tools = _QUICK_TOOLS_OF_LARGE_NETWORKS if self.tools == QUICK.tools else self.tools
             fewer = dataclasses.replace(fewer, tools=tools, tries=0)
         return fewer
 
@@ -68,8 +68,8 @@ class Plan:
         return facts.quick_samples if self.is_quick else facts.samples
 
 
-_LARGE = 2_000_000
-_QUICK_LARGE = ("netpress*", "NNCodec DQ + opt_qp", "int8", "int4")
+_LARGE_NETWORK = 2_000_000
+_QUICK_TOOLS_OF_LARGE_NETWORKS = ("netpress*", "NNCodec DQ + opt_qp", "int8", "int4")
 
 FULL = Plan()
 QUICK = Plan(

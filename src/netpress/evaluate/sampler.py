@@ -24,7 +24,7 @@ _LARGEST_DIVERGENCE = 0.5
 # The error doubles every two parameters or so.
 _QPS_PER_OCTAVE = 2
 _LONGEST_JUMP = 12
-# A target that is farther away than so many octaves deserves more than the usual approaches.
+# A target that is farther away than this many octaves deserves more than the usual approaches.
 _FAR_OCTAVES = 1.5
 _MOST_APPROACHES = 5
 # From this share of the divergence without any weights on, a coarser parameter tells nothing about finer ones.
@@ -121,7 +121,7 @@ class CurveSampler:
         """
         for attempt in range(_MOST_APPROACHES):
             nearest, octaves = self.nearest(tool, target)
-            # Where nothing is left of the weights, what is looked for is far away.
+            # Where all weights are zero, the target is far away.
             qp = _moved(nearest, octaves if self._has_weights(tool, nearest) else -math.inf)
             is_enough = attempt >= self.approaches and abs(octaves) < _FAR_OCTAVES
             if qp in self.samples[tool.name] or is_enough:
@@ -139,10 +139,10 @@ class CurveSampler:
     def _taken(self, tool: Tool, qp: int) -> Sample | None:
         known = self.samples.setdefault(tool.name, {})
         if qp not in known:
-            found = self._measure(tool, qp)
-            if found is None:
+            sample = self._measure(tool, qp)
+            if sample is None:
                 return None
-            known[qp] = found
+            known[qp] = sample
         return known[qp]
 
     def _found_span(self, tool: Tool) -> tuple[float, float]:

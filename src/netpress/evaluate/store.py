@@ -126,14 +126,14 @@ class Store:
         return int(self._measurements.count)
 
     def results(self) -> list[TaskResults]:
-        """Return what was found, by name of the task; of several runs of a task, the one that was written last."""
+        """Return the results by name of the task; of several runs of a task, those that were written last."""
         newest: dict[str, Mapping[str, Any]] = {}
         for row in self._runs.rows_where(order_by="date, rowid"):
             newest[row["name"]] = row
         return [self._of_run(newest[name]) for name in sorted(newest)]
 
     def run(self, run: str) -> TaskResults | None:
-        """Return what was found in a run, None if there is none of this key."""
+        """Return the results of a run, None if no run has this key."""
         rows = list(self._runs.rows_where("key = ?", [run]))
         return self._of_run(rows[0]) if rows else None
 

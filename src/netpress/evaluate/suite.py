@@ -1,4 +1,4 @@
-"""Many tasks at once: each a job for an executor, which writes to the store what it finds."""
+"""Many tasks at once: each is a job for an executor and writes its results to the store."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ _of_worker: Peers | None = None
 
 
 def run_job(job: Job, report: Report | None = None, peers: Peers | None = None) -> Outcome:
-    """Sweep a task into the store; ``report`` hears of each measurement, ``peers`` are shared with other jobs.
+    """Sweep a task into the store; ``report`` is called with each measurement, ``peers`` are shared with other jobs.
 
     A task that cannot be loaded, or whose float network cannot be evaluated, is in the store with its error.
     """
@@ -117,7 +117,7 @@ def _loaded(job: Job) -> Task:
     return load(job.task, job.data, **({} if limit is None else {"limit": limit}))
 
 
-def _failed(name: str, words: str) -> TaskResults:
+def _failed(name: str, message: str) -> TaskResults:
     """Results of a task that could not run."""
     summary = TaskSummary(
         name=name,
@@ -132,12 +132,12 @@ def _failed(name: str, words: str) -> TaskResults:
         parameters=0,
         tolerance=0.0,
     )
-    return TaskResults(summary=summary, error=words)
+    return TaskResults(summary=summary, error=message)
 
 
 @contextlib.contextmanager
 def _threads(count: int) -> Iterator[None]:
-    """Let torch and netpress use so many threads; their own choice for 0."""
+    """Let torch and netpress use a number of threads; their own choice for 0."""
     if not count:
         yield
         return
@@ -172,7 +172,7 @@ def evaluate_all(
             ``get_executor()``; its workers need the package and the files. None runs one after another here.
         on_done: called with each job and how it ended.
         on_wait: called about twice a second while jobs run in an executor.
-        report: hears of each measurement where there is no executor.
+        report: called with each measurement where there is no executor.
 
     Returns:
         How the jobs ended, in the order in which they did.
@@ -208,14 +208,14 @@ def evaluate_all(
 
 
 def _outcome(job: Job, future: Future[Outcome]) -> Outcome:
-    """How a job ended, also where its worker died; then the store has it with that error."""
+    """Return how a job ended; where its worker died, the store gets it with that error."""
     error = future.exception()
     if error is None:
         return future.result()
-    words = f"its process died: {type(error).__name__}: {error}"
+    message = f"its process died: {type(error).__name__}: {error}"
     with Store(job.store) as store:
-        store.put(content_key("failed", job.task), _failed(job.task, words))
-    return Outcome(job.task, words, has_died=True)
+        store.put(content_key("failed", job.task), _failed(job.task, message))
+    return Outcome(job.task, message, has_died=True)
 
 
 def evaluate_in_processes(

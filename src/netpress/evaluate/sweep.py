@@ -38,7 +38,7 @@ from netpress.evaluate.use_cases import UseCase, counted_loss, tolerance, use_ca
 __all__ = ["Report", "sweep"]
 
 _LOG = logging.getLogger(__name__)
-_LARGE = 1_000_000
+_LARGE_NETWORK = 1_000_000
 """Values of a network from which on a plan has less effort."""
 
 Report = Callable[[Measurement], None]
@@ -58,7 +58,7 @@ def sweep(
         store: where results go.
         plan: what to measure.
         peer: NNCodec; None leaves its rows out.
-        report: hears of each measurement.
+        report: called with each measurement.
 
     Returns:
         Everything that the store has about the task now.
@@ -156,7 +156,7 @@ class _Sweep:
         )
 
     def _netpress(self) -> NetpressTools:
-        effort = self.plan.effort[self.parameters > _LARGE]
+        effort = self.plan.effort[self.parameters > _LARGE_NETWORK]
         if self.task.calibration_batches is None:
             return NetpressTools(self.judge.module, effort)
         about = {"calibration_batches": self.plan.calibration_batches}
@@ -201,18 +201,18 @@ class _Sweep:
             keeps_topology=tool.keeps_topology,
         )
         try:
-            made = tool.make(qp)
-            judgement = self.judge.judge(made.state)
+            result = tool.make(qp)
+            judgement = self.judge.judge(result.state)
         except Exception as error:  # evaluate is the user's, and the peer may do anything
             return dataclasses.replace(about, error=_words(error))
-        if made.stream is not None:
-            self.streams[tool.name, qp] = made.stream
+        if result.stream is not None:
+            self.streams[tool.name, qp] = result.stream
         return dataclasses.replace(
             about,
-            size=made.size,
-            encode_seconds=made.encode_seconds,
-            decode_seconds=made.decode_seconds,
-            memory=sum(value.nbytes for value in made.state.values()),
+            size=result.size,
+            encode_seconds=result.encode_seconds,
+            decode_seconds=result.decode_seconds,
+            memory=sum(value.nbytes for value in result.state.values()),
             metric=judgement.metric,
             metric_interval=judgement.metric_interval,
             loss=judgement.loss,
@@ -255,7 +255,7 @@ class _Sweep:
         return most if most is not None and most > 0 else math.inf
 
     def _transparent(self, tool: Tool, tries: int) -> None:
-        """Find the coarsest parameter within the tolerance, with so many more measurements."""
+        """Find the coarsest parameter within the tolerance, with a number of further measurements."""
         points = self.points.get(tool.name, {})
         if not points:
             return

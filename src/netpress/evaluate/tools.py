@@ -1,4 +1,4 @@
-"""What makes bytes of a network and a network of bytes: netpress and its rivals behind one interface."""
+"""Tools that turn a network into bytes and back: netpress and its rivals behind one interface."""
 
 from __future__ import annotations
 

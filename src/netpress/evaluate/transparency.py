@@ -86,13 +86,13 @@ def transparent_point(
         raise InvalidConfig(f"task {task.name!r} has no model")
     encoder = encode or (lambda module, qp: netpress.encode(module, qp=qp))
     original = task.model()
-    wanted = task.scores(original).value
+    float_metric = task.scores(original).value
     tried: dict[int, tuple[int, float]] = {}
 
     def attempt(qp: int) -> TransparentPoint:
         stream = encoder(original, qp)
         scores = task.scores(decoded_network(task, stream))
-        loss = wanted - scores.value if task.direction == "max" else scores.value - wanted
+        loss = float_metric - scores.value if task.direction == "max" else scores.value - float_metric
         tried[qp] = (len(stream), loss)
         return TransparentPoint(qp, stream, scores, counted_loss(task, loss), tried)
 
@@ -163,7 +163,7 @@ def coarsest_that_passes(
         The parameter; None if nothing passes.
     """
     seen = dict(known)
-    left = math.inf if tries is None else tries
+    tries_left = math.inf if tries is None else tries
     while True:
         ordered = sorted(seen)
         count = transparent_count(seen[qp] for qp in ordered)
@@ -175,9 +175,9 @@ def coarsest_that_passes(
             following = max(bad - stride, finest)
         else:
             following = (good + bad) // 2
-        if following in seen or left <= 0:
+        if following in seen or tries_left <= 0:
             return good
         seen[following] = passes(following)
-        left -= 1
+        tries_left -= 1
         if good is None or bad is None:
             stride *= 2

@@ -78,21 +78,21 @@ def tolerance(task: Task, float_metric: float) -> float:
     Raises:
         InvalidConfig: the text is not a number from 0.
     """
-    known = {"%": 0.5, "dB": 0.1}
-    found = known.get(task.unit, 0.005 * abs(float_metric))
+    by_unit = {"%": 0.5, "dB": 0.1}
+    result = by_unit.get(task.unit, 0.005 * abs(float_metric))
     transparent = facts_of(task.name).transparent_metric
     if transparent is not None:
         sign = 1 if task.direction == "max" else -1
-        found = max(found, sign * (float_metric - transparent))
-    words = task.description.get("tolerance")
-    if words is not None:
+        result = max(result, sign * (float_metric - transparent))
+    stated = task.description.get("tolerance")
+    if stated is not None:
         try:
-            found = float(words)
+            result = float(stated)
         except ValueError:
-            found = math.nan
-        if not 0 <= found < math.inf:
-            raise InvalidConfig(f"task {task.name!r}: the tolerance is a number from 0, not {words!r}")
-    return found
+            result = math.nan
+        if not 0 <= result < math.inf:
+            raise InvalidConfig(f"task {task.name!r}: the tolerance is a number from 0, not {stated!r}")
+    return result
 
 
 def counted_loss(task: Task, loss: float) -> float:

@@ -36,14 +36,14 @@ __all__ = ["CodedChange", "decode_change", "encode_change", "sparsified"]
 
 Array = npt.NDArray[Any]
 
-_DENSITY = 4
+_QP_DENSITY = 4
 """Fine steps: between one that carries nothing and one that carries too much there is little room."""
 _UNIT_TYPES = (UnitType.STR, UnitType.MPS, UnitType.NDU)
 _UNARY_LENGTH = 10
 _FIRST_STEP = 8.0
 """The coarsest step that is tried, in root mean squares of the values that changed."""
 _MOST_CARRIED = 0.98
-_SAMPLE = 1 << 16
+_SAMPLED_VALUES = 1 << 16
 """Values that are enough to find a step."""
 
 
@@ -86,7 +86,7 @@ def encode_change(
     floats = {name: value for name, value in packed.items() if value.dtype == np.float32}
     quantized = _quantized(kinds, floats, config, config.size * layout.float_bytes)
     plain = EncodeConfig(
-        qp=0, qp_density=_DENSITY, effort=config.effort, differences=True, topology_storage_format=None
+        qp=0, qp_density=_QP_DENSITY, effort=config.effort, differences=True, topology_storage_format=None
     )
     candidates = [plain]
     if config.temporal and state.levels:
@@ -120,12 +120,12 @@ def _quantized(
     """
     weights = {name: value for name, value in values.items() if kinds[name] is GroupKind.WEIGHTS}
     vectors = {name: value for name, value in values.items() if kinds[name] is GroupKind.VECTORS}
-    statistics = _clipped(qp_for_step(config.statistics_step, _DENSITY))
-    chosen = {n: _at_qp(n, v, statistics, config) for n, v in values.items() if n not in weights and n not in vectors}
-    chosen.update(_finest(weights, config.carried, budget, config))
-    coarsest = max((tensor.qp for name, tensor in chosen.items() if name in weights), default=qp_range(_DENSITY)[1])
-    chosen.update(_finest(vectors, config.vectors_carried, 0, config, coarsest))
-    return chosen
+    statistics = _clipped(qp_for_step(config.statistics_step, _QP_DENSITY))
+    levels = {n: _at_qp(n, v, statistics, config) for n, v in values.items() if n not in weights and n not in vectors}
+    levels.update(_finest(weights, config.carried, budget, config))
+    coarsest = max((tensor.qp for name, tensor in levels.items() if name in weights), default=qp_range(_QP_DENSITY)[1])
+    levels.update(_finest(vectors, config.vectors_carried, 0, config, coarsest))
+    return levels
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -142,7 +142,7 @@ def _tried(values: Model, qp: float, config: FederatedConfig) -> _Trial:
     used = _clipped(qp)
     levels = {name: _at_qp(name, value, used, config) for name, value in values.items()}
     power = sum(_power(value) for value in values.values())
-    left = sum(_power(values[name] - tensor.values(_DENSITY)) for name, tensor in levels.items()) / power
+    left = sum(_power(values[name] - tensor.values(_QP_DENSITY)) for name, tensor in levels.items()) / power
     return _Trial(used, levels, left, sum(map(_coded_bytes, levels.values())))
 
 
@@ -157,13 +157,13 @@ def _finest(
     if not any(value.any() for value in values.values()):
         return {name: _at_qp(name, value, 0, config) for name, value in values.items()}
     total = sum(value.size for value in values.values())
-    stride = max(1, total // _SAMPLE)
+    stride = max(1, total // _SAMPLED_VALUES)
     sample = {name: np.ascontiguousarray(value[::stride]) for name, value in values.items()}
     if stride == 1 or not any(value.any() for value in sample.values()):
         return _searched(values, least, budget, config, highest).levels
     share = sum(value.size for value in sample.values()) / total
     trial = _tried(values, _searched(sample, least, share * budget, config, highest).qp, config)
-    for _ in range(1 << _DENSITY):
+    for _ in range(1 << _QP_DENSITY):
         if trial.left > 1 - least:
             trial = _tried(values, trial.qp - 1, config)
             continue
@@ -182,10 +182,10 @@ def _searched(values: Model, least: float, budget: float, config: FederatedConfi
 
     power = sum(_power(value) for value in values.values())
     present = sum(int(np.count_nonzero(value)) for value in values.values())
-    first = qp_for_step(_FIRST_STEP * (power / present) ** 0.5, _DENSITY)
+    first = qp_for_step(_FIRST_STEP * (power / present) ** 0.5, _QP_DENSITY)
     coarser = fine = _tried(values, first if highest is None else min(first, highest), config)
-    while not is_enough(fine) and fine.qp > qp_range(_DENSITY)[0]:
-        coarser, fine = fine, _tried(values, fine.qp - (1 << _DENSITY), config)
+    while not is_enough(fine) and fine.qp > qp_range(_QP_DENSITY)[0]:
+        coarser, fine = fine, _tried(values, fine.qp - (1 << _QP_DENSITY), config)
     while coarser.qp - fine.qp > 1:
         middle = _tried(values, (coarser.qp + fine.qp) // 2, config)
         if is_enough(middle):
@@ -200,7 +200,7 @@ def _coded_bytes(tensor: QuantizedTensor) -> int:
     """Return the bytes of some levels, some per cent above what is sent: parameters are not searched here."""
     levels = CodedLevels(tensor.levels, tensor.levels.shape, tensor.qp, (0, 0), None, None)
     coding = TensorCoding(dependent=True, unary_length=_UNARY_LENGTH, has_parent=True)
-    data, _ = encode_payload([levels], coding, qp_density=_DENSITY, search=Search.OFF)
+    data, _ = encode_payload([levels], coding, qp_density=_QP_DENSITY, search=Search.OFF)
     return len(data)
 
 
@@ -212,7 +212,7 @@ def _at_qp(name: str, value: Array, qp: int, config: FederatedConfig) -> Quantiz
     levels, used = quantize(
         np.ascontiguousarray(value),
         qp=qp,
-        qp_density=_DENSITY,
+        qp_density=_QP_DENSITY,
         dependent=True,
         lambda_scale=config.rate_weight,
         unary_length=_UNARY_LENGTH,
@@ -223,7 +223,7 @@ def _at_qp(name: str, value: Array, qp: int, config: FederatedConfig) -> Quantiz
 
 
 def _clipped(qp: float) -> int:
-    low, high = qp_range(_DENSITY)
+    low, high = qp_range(_QP_DENSITY)
     return min(max(round(qp), low), high)
 
 

@@ -1,4 +1,4 @@
-"""The settings of a federation: how finely updates are coded, and what is sent of them."""
+"""The settings of a federation: how finely updates are coded, and which part of them is sent."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["FederatedConfig", "Sparsification"]
 class Sparsification:
     """Which weights of an update are set to zero before it is coded. The parts are taken in the order given here.
 
-    The quantiser already drops what is not worth its bits; this is for who wants a share of zeros that is known. Only
+    The quantiser already drops what is not worth its bits; this is for those who want a known share of zeros. Only
     float tensors of two dimensions or more are touched.
 
     Raises:

@@ -195,7 +195,7 @@ class Layout:
             return np.asarray((change - change.astype(np.int32)) >> 32).astype(np.int32)
         with np.errstate(over="ignore"):
             part = np.asarray(change / self._scale(kind, name, held), np.float32)
-        # A variance next to zero must not make a number that no step can code; what is left comes with the next update.
+        # A variance next to zero must not make a number that no step can code; the rest comes with the next update.
         return (
             part if kind in (GroupKind.WEIGHTS, GroupKind.VECTORS) else np.clip(part, -_MOST_RELATIVE, _MOST_RELATIVE)
         )
@@ -243,14 +243,14 @@ def _grouped(shapes: Mapping[str, tuple[int, ...]], dtypes: Mapping[str, np.dtyp
             key = (GroupKind.VECTORS, name.rpartition(".")[2])
         joined.setdefault(key, []).append(name)
         sizes[key] = sizes.get(key, 0) + size
-    found: list[tuple[GroupKind, tuple[str, ...], tuple[int, ...]]] = []
+    groups: list[tuple[GroupKind, tuple[str, ...], tuple[int, ...]]] = []
     for key, members in joined.items():
         total = sizes[key]
         shape = (total // key[1], key[1]) if key[0] is GroupKind.WEIGHTS else (total,)
-        found.append((key[0], tuple(members), shape))
+        groups.append((key[0], tuple(members), shape))
         if key[0] is GroupKind.INTEGERS:
-            found.append((GroupKind.UPPER_WORDS, tuple(members), shape))
-    return tuple(Group(str(i), *group) for i, group in enumerate(found))
+            groups.append((GroupKind.UPPER_WORDS, tuple(members), shape))
+    return tuple(Group(str(i), *group) for i, group in enumerate(groups))
 
 
 def _variances_of_means(shapes: Mapping[str, tuple[int, ...]], dtypes: Mapping[str, np.dtype[Any]]) -> dict[str, str]:

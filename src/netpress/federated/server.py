@@ -25,7 +25,7 @@ __all__ = ["RoundReport", "Server"]
 
 Array = npt.NDArray[Any]
 _FORMAT = "netpress federated server"
-_MOST_CHANGE = 1e15  # what is far from here can still be coded
+_MOST_CHANGE = 1e15  # a model that moved this far can still be coded
 _MOST_INTEGER = 2.0**62
 _log = logging.getLogger("netpress.federated")
 
@@ -218,8 +218,8 @@ class Server:
             raise BaseMismatch(f"the update of client {client!r} belongs to another federation")
         if upload.number <= member.number:
             raise BaseMismatch(f"update {upload.number} of client {client!r} is a replay: it is part of the model")
-        taken = self._taken.get(client)
-        if taken is not None and upload.number <= taken.number:
+        earlier = self._taken.get(client)
+        if earlier is not None and upload.number <= earlier.number:
             raise BaseMismatch(f"update {upload.number} of client {client!r} is a duplicate: the round has it already")
         if upload.version != versions.version or upload.model != versions.fingerprint:
             # What the client says that it holds is believed only where it can be checked.

@@ -149,7 +149,7 @@ def _weight_map(path: Path) -> dict[str, str]:
 
 
 def _shard_path(index: Path, name: str, shard: str) -> Path:
-    """Path of a shard, which has to lie beside the index."""
+    """Path of a shard, which has to be in the folder of the index."""
     if not shard or shard in (".", "..") or "/" in shard or "\\" in shard or "\0" in shard:
         raise InvalidModel(f"{index} places it in {shard!r}, which is not a plain file name", tensor=name)
     path = index.with_name(shard)

@@ -47,13 +47,13 @@ def qps_by_size(parameters: Sequence[Parameter], *, qp: int, qp_density: int, ba
     qps = {}
     for name, size in sizes.items():
         factor = min(max(math.exp((math.log(size) - mean) / 2), _SMALLEST_FACTOR), _LARGEST_FACTOR)
-        found = round(qp_for_step(step_size(qp, qp_density) * factor, qp_density))
-        qps[name] = min(max(found, low), high)
+        nearest = round(qp_for_step(step_size(qp, qp_density) * factor, qp_density))
+        qps[name] = min(max(nearest, low), high)
     return qps
 
 
 def qps_by_sensitivity(
-    densities: Mapping[str, float], sizes: Mapping[str, int], *, qp: int, qp_density: int, allocation: float = 1.0
+    densities: Mapping[str, float], sizes: Mapping[str, int], *, qp: int, qp_density: int, exponent: float = 1.0
 ) -> dict[str, int]:
     """Return the qp of each weight: the square of the step is inverse to what an error of one of its values does.
 
@@ -62,18 +62,18 @@ def qps_by_sensitivity(
         sizes: name -> number of values.
         qp: that of the mean of the logarithms of the steps, over all values.
         qp_density: 0..7.
-        allocation: share of the differences of the logarithms that is made; 0 gives all the same step.
+        exponent: share of the differences of the logarithms that is made; 0 gives all the same step.
     """
     low, high = qp_range(qp_density)
     usable = {name: math.log(density) for name, density in densities.items() if density > 0 and sizes[name]}
-    if not usable or not allocation:
+    if not usable or not exponent:
         return dict.fromkeys(densities, min(max(qp, low), high))
     mean = sum(sizes[name] * value for name, value in usable.items()) / sum(sizes[name] for name in usable)
     qps = {}
     for name, density in densities.items():
         # Outputs that do not depend on a weight on these data: at most _LARGEST_FACTOR times the average step.
         ratio = mean - math.log(density) if density > 0 else math.inf
-        exponent = min(max(allocation * ratio / 2, math.log(_SMALLEST_FACTOR)), math.log(_LARGEST_FACTOR))
-        step = step_size(qp, qp_density) * math.exp(exponent)
+        log_factor = min(max(exponent * ratio / 2, math.log(_SMALLEST_FACTOR)), math.log(_LARGEST_FACTOR))
+        step = step_size(qp, qp_density) * math.exp(log_factor)
         qps[name] = min(max(round(qp_for_step(step, qp_density)), low), high)
     return qps

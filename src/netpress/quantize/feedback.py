@@ -152,7 +152,7 @@ def quantize_feedback(
         rate_weight: lambda, the price of a bit in units of ``importance * row_importance * error**2``, at least 0.
         passes: searches with a rate, each with the statistics of the one before; ignored without a rate.
         unary_length: of the coding, 1..256, for the rate.
-        threads: at most so many; None: all cores. The result is the same for any number.
+        threads: the largest number of threads; None: all cores. The result is the same for any number.
         name: of the tensor, for errors.
 
     Returns:
@@ -332,16 +332,16 @@ def _run_rows(
     state = 0
     for row in range(rows):
         group, place = divmod(row, in_group)
-        own = slice(place * kernel, (place + 1) * kernel)
-        influence = form.influence[group, own]
+        positions = slice(place * kernel, (place + 1) * kernel)
+        influence = form.influence[group, positions]
         with failing_as(_too_large(name)):
             state = quantize_stripe(
                 weights[row].reshape(-1),
                 levels[row].reshape(-1),
                 outputs,
                 kernel,
-                influence=np.ascontiguousarray(influence[:, own]).reshape(-1),
-                importance=form.importance[group, own],
+                influence=np.ascontiguousarray(influence[:, positions]).reshape(-1),
+                importance=form.importance[group, positions],
                 row_importance=ones,
                 groups=1,
                 block=kernel,
@@ -354,7 +354,7 @@ def _run_rows(
         end = (group + 1) * in_group
         if row + 1 < end:
             errors = weights[row] - levels[row].astype(np.float32) * np.float32(step)
-            reached = (errors @ influence[:, own.stop :]).reshape(outputs, end - row - 1, kernel)
+            reached = (errors @ influence[:, positions.stop :]).reshape(outputs, end - row - 1, kernel)
             targets[row + 1 : end] += reached.transpose(1, 0, 2)
     return levels
 

@@ -164,10 +164,10 @@ class Candidate:
                 raise RecipeError("its inputs are not finite on the calibration data", layer=path) from error
         moments = {}
         for path in layers:
-            known = calibration.layers.get(f"{path}.weight" if path else "weight")
-            if known is None or known.moments.shape[1] != known.moments.shape[2]:
+            statistics = calibration.layers.get(f"{path}.weight" if path else "weight")
+            if statistics is None or statistics.moments.shape[1] != statistics.moments.shape[2]:
                 continue
-            moment = known.moments.astype(np.float64)
+            moment = statistics.moments.astype(np.float64)
             diagonal = np.einsum("gii->gi", moment)  # a view
             diagonal += _DAMPING * diagonal.mean(1, keepdims=True) + np.finfo(np.float32).tiny
             moments[path] = moment

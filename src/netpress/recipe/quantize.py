@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from typing import Any
 
 import torch
@@ -17,6 +18,9 @@ from netpress.recipe.stage import Stage
 
 __all__ = ["Quantize"]
 
+_LAMBDA_SCALE = 0.35
+_SENSITIVITY_EXPONENT = 1.0
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Quantize(Stage):
@@ -29,15 +33,32 @@ class Quantize(Stage):
 
     qp: int = -24
     """Quantisation parameter of a weight of average sensitivity."""
-    lambda_scale: float = 0.35
-    """Weight of the rate, from 0."""
-    allocation: float = 1.0
-    """1: all layers at the same slope of divergence over bits; 0: all with the same step."""
+    lambda_scale: float | None = None
+    """Weight of the rate, from 0. None: 0.35."""
+    sensitivity_exponent: float | None = None
+    """1: all layers at the same slope of divergence over bits; 0: all with the same step. None: 1."""
+    allocation: float | None = None
+    """The old name of ``sensitivity_exponent``, for one release."""
 
     def __post_init__(self) -> None:
         self.check_number("qp", -128, 127)
-        self.check_number("lambda_scale", 0, 1e3)
-        self.check_number("allocation", 0, 2)
+        self.check_number("lambda_scale", 0, 1e3, optional=True)
+        self.check_number("sensitivity_exponent", 0, 2, optional=True)
+        self.check_number("allocation", 0, 2, optional=True)
+        if self.allocation is not None:
+            message = f"stage {self.name}: allocation is called sensitivity_exponent now"
+            warnings.warn(f"{message}; the old name goes with the next release", DeprecationWarning, stacklevel=3)
+            if self.sensitivity_exponent is not None:
+                raise self.invalid("allocation is the old name of sensitivity_exponent: give only one of them")
+
+    def to_dict(self) -> dict[str, Any]:
+        """See :meth:`Stage.to_dict`; numbers that are those of None are left out."""
+        same = {
+            "lambda_scale": _LAMBDA_SCALE,
+            "sensitivity_exponent": _SENSITIVITY_EXPONENT,
+            "allocation": _SENSITIVITY_EXPONENT,
+        }
+        return {name: value for name, value in super().to_dict().items() if name not in same or value != same[name]}
 
     def needs(self) -> tuple[str, ...]:
         """See :meth:`Stage.needs`."""
@@ -64,15 +85,18 @@ class Quantize(Stage):
         config = candidate.config()
         tensors = coded_parameters(candidate.module)
         skipped = {*candidate.turned(), *candidate.quantized}
-        layers = {name: known for name, known in calibration.layers.items() if name in tensors and name not in skipped}
+        layers = {name: layer for name, layer in calibration.layers.items() if name in tensors and name not in skipped}
         quantized = quantize_model(
             {name: tensors[name].detach().cpu().numpy() for name in layers},
             dataclasses.replace(calibration, layers=layers, unreached=()),
             qp=int(self.qp),
             qp_density=config.qp_density,
             use_dq=config.use_dq,
-            lambda_scale=self.lambda_scale,
-            allocation=self.allocation,
+            lambda_scale=_LAMBDA_SCALE if self.lambda_scale is None else self.lambda_scale,
+            sensitivity_exponent=next(
+                (value for value in (self.sensitivity_exponent, self.allocation) if value is not None),
+                _SENSITIVITY_EXPONENT,
+            ),
             progress=progress,
         )
         with torch.no_grad():

@@ -28,7 +28,7 @@ def squared_gradients(module: Any, task: Task, *, batches: int | None = None, se
     Args:
         module: ``torch.nn.Module``, run in inference mode; not changed.
         task: its training batches, or without a loss its calibration batches.
-        batches: at most so many; None: all.
+        batches: the largest number of batches; None: all.
         seed: of the draws.
 
     Returns:

@@ -90,7 +90,7 @@ class Stage(abc.ABC):
             raise self.invalid("learning_rate is a pair of numbers above 0: the first and the last")
 
     def check_choice(self, field: str, choices: tuple[str, ...]) -> None:
-        """Raise unless a setting is one of some words."""
+        """Raise unless a setting is one of the given words."""
         if getattr(self, field) not in choices:
             raise self.invalid(f"{field} is {getattr(self, field)!r}, not one of {', '.join(choices)}")
 

@@ -240,13 +240,13 @@ def _guess(layers: Sequence[_LayerBefore], norms: Sequence[_BatchNorm], *, has_o
         if len(candidates) != 1 or _NOT_A_PLAIN_LAYER.search(candidates[0].path):
             continue
         layer = candidates[0]
-        own = _split(layer.path)[1]
-        pattern = re.sub(r"\d+", "#", f"{parent}.{own}|{leaf}")
+        own_name = _split(layer.path)[1]
+        pattern = re.sub(r"\d+", "#", f"{parent}.{own_name}|{leaf}")
         if not _fits(layer, norm) or layer.path in pairs:
             distrusted.add(pattern)
             continue
         pairs[layer.path] = (norm.path, pattern)
-        if has_order or own.isdecimal() or own in leaf or layer.shape[1] not in (1, layer.shape[0]):
+        if has_order or own_name.isdecimal() or own_name in leaf or layer.shape[1] not in (1, layer.shape[0]):
             evident.add(pattern)
     return {layer: norm for layer, (norm, pattern) in pairs.items() if pattern in evident - distrusted}
 

@@ -151,8 +151,8 @@ def sparsify_largest(parameters: Sequence[Parameter], share: float) -> list[Para
     if share == 1 or not eligible:
         return list(parameters)
     magnitudes = np.concatenate([np.abs(p.value).reshape(-1) for p in eligible.values()])
-    kept = math.ceil(share * magnitudes.size)
-    limit = np.inf if kept == 0 else float(np.partition(magnitudes, magnitudes.size - kept)[magnitudes.size - kept])
+    count = math.ceil(share * magnitudes.size)
+    limit = np.inf if count == 0 else float(np.partition(magnitudes, magnitudes.size - count)[magnitudes.size - count])
     return [_threshold(p, limit) if p.name in eligible else p for p in parameters]
 
 

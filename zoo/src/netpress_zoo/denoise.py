@@ -108,7 +108,7 @@ def _quality(module: nn.Module, noisy: Batches, clean: list[np.ndarray]) -> Scor
 
 
 class DnCNN(nn.Module):
-    """Seventeen convolutions; what they find is taken off the input."""
+    """Seventeen convolutions, whose output is subtracted from the input."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -126,7 +126,7 @@ def _make_trace(seed: int) -> Trace:
 
 
 class _Link:
-    """A recorded bandwidth, from its start; it begins anew at its end."""
+    """A recorded bandwidth from its start, repeated when it ends."""
 
     def __init__(self, times: np.ndarray, bandwidths: np.ndarray) -> None:
         self._times: list[float] = times.astype(np.float64).tolist()

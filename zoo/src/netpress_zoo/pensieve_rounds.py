@@ -1,4 +1,4 @@
-"""The policy of Pensieve goes on learning for five rounds; what is coded are the five updates.
+"""The policy of Pensieve goes on learning for five rounds; the five updates are coded.
 
 Source: Mao et al., Neural Adaptive Video Streaming with Pensieve (2017); what follows a choice is compared with
 what follows in other plays over the same bandwidth, as in Kool et al., Buy 4 REINFORCE Samples, Get a Baseline for Free

@@ -24,7 +24,7 @@ from netpress.evaluate.results import TaskResults
 
 __all__ = ["write"]
 
-_OWN = ("index", "overview", "measurements", "results", "figures")  # names of files that belong to no task
+_RESERVED_NAMES = ("index", "overview", "measurements", "results", "figures")  # names of files that belong to no task
 _INDEX, _JSON = "index.html", "results.json"
 
 
@@ -63,12 +63,12 @@ def write(
     if not force and not _is_free(target):
         raise InvalidConfig(f"{target} has files that are not a report of netpress")
     target.mkdir(parents=True, exist_ok=True)
-    taken = set(_OWN)
+    stems = set(_RESERVED_NAMES)
     pages = []
     for place, found in enumerate(tasks):
         if progress is not None:
             progress(place, len(tasks), found.summary.name)
-        page = Page.of(found, file_stem(found.summary.name, taken))
+        page = Page.of(found, file_stem(found.summary.name, stems))
         _write_figures(page, target / "figures", figures)
         pages.append(page)
     book = Book(pages)

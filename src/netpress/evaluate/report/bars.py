@@ -20,8 +20,8 @@ __all__ = ["SHOWN_TENSORS", "ablation", "bits_per_value", "coders", "histogram",
 SHOWN_TENSORS = 16
 """Tensors in the bar chart; the rest share a bar."""
 
-_ROW = 30  # height of a bar with its label
-_LABEL = 42
+_BAR_HEIGHT = 30  # height of a bar with its label
+_LONGEST_LABEL = 42
 
 
 def ablation(findings: Findings) -> Drawing | None:
@@ -47,7 +47,7 @@ def ablation(findings: Findings) -> Drawing | None:
 
 
 def _comparable(findings: Findings, rows: Sequence[Measurement], whole: Measurement | None) -> tuple[list[float], str]:
-    """Return bytes that can be compared, and words on what they are.
+    """Return bytes that can be compared, and a description of them.
 
     Without a tool a stream is larger, its outputs are further off, or both. The bytes that are returned are those at
     the divergence of the stream with all tools, on the assumption that they change along with it as netpress's do.
@@ -134,11 +134,11 @@ def histogram(detail: TensorDetail, key: str) -> Drawing | None:
 
 def _bars(labels: Sequence[str], sizes: Sequence[float], texts: Sequence[str], colours: Sequence[str]) -> Figure:
     """Draw a bar for each size from zero on, its label and its value above it."""
-    height = _ROW * len(labels)
+    height = _BAR_HEIGHT * len(labels)
     with canvas(height, box=(0, 0, 1, 1)) as (figure, axes):
         largest = max(sizes, default=0) or 1
         for place, (label, size, text, role) in enumerate(zip(labels, sizes, texts, colours, strict=True)):
-            axes.text(0, place, shortened(label, _LABEL), va="baseline", fontsize=10, color=colour_of("ink"))
+            axes.text(0, place, shortened(label, _LONGEST_LABEL), va="baseline", fontsize=10, color=colour_of("ink"))
             axes.text(largest, place, text, va="baseline", ha="right", fontsize=10, color=colour_of("muted"))
             axes.barh(place + 0.32, largest, height=0.3, color=colour_of("panel"))
             axes.barh(place + 0.32, size, height=0.3, color=colour_of(role))

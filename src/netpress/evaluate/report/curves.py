@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 __all__ = ["overview", "rate_divergence", "rate_quality"]
 
 _PLOT_HEIGHT, _LEGEND_ROW = 265, 16.5
-_LABEL = 44  # longest label of a tool
-_SHORT = 25  # labels up to here stand in two columns
-_WINDOW = 6  # losses are shown up to so many tolerances
+_LONGEST_LABEL = 44  # longest label of a tool
+_LONGEST_LABEL_IN_COLUMNS = 25  # labels up to here stand in two columns
+_TOLERANCES_SHOWN = 6  # losses are shown up to this many tolerances
 _REPORT = "verification report"
 _RATE_LABEL = "size, % of the float network"
 
@@ -133,7 +133,7 @@ def _height(findings: Findings, lines: int) -> float:
 
 def _columns(labels: Iterable[str]) -> int:
     """Return the number of columns of the legend."""
-    return 2 if all(len(label) <= _SHORT for label in labels) else 1
+    return 2 if all(len(label) <= _LONGEST_LABEL_IN_COLUMNS for label in labels) else 1
 
 
 def _loss_window(findings: Findings, points: Iterable[Measurement]) -> float:
@@ -142,7 +142,7 @@ def _loss_window(findings: Findings, points: Iterable[Measurement]) -> float:
     losses = [m.loss for m in points if m.loss is not None and math.isfinite(m.loss)]
     largest = max(losses, default=0.0)
     tolerance = findings.summary.tolerance
-    window = max([_WINDOW * tolerance, *(1.2 * bound for bound in needed)])
+    window = max([_TOLERANCES_SHOWN * tolerance, *(1.2 * bound for bound in needed)])
     return max(min(window, 1.1 * largest) if window > 0 else 1.1 * largest, 1.5 * tolerance, 1e-9)
 
 
@@ -160,7 +160,7 @@ def _lines(axes: Axes, findings: Findings, curves: Curves, value: Value) -> None
     for tool, points in curves.items():
         colour, marker = looks[tool]
         rates, values = [findings.rate(m) for m in points], [value(m) for m in points]
-        axes.plot(rates, values, color=colour, marker=marker, label=shortened(tool, _LABEL), zorder=3)
+        axes.plot(rates, values, color=colour, marker=marker, label=shortened(tool, _LONGEST_LABEL), zorder=3)
 
 
 def _error_bars(axes: Axes, findings: Findings, curves: Curves) -> None:

@@ -69,12 +69,12 @@ def _plain(value: Any) -> Any:
 def overview_csv(tasks: Sequence[Findings]) -> str:
     """Return a line for each task, with numbers in full."""
     rows = []
-    for found in tasks:
-        s = found.summary
+    for findings in tasks:
+        s = findings.summary
         rows.append(
             {
                 "task": s.name,
-                "use_case": found.use_case,
+                "use_case": findings.use_case,
                 "metric": s.metric,
                 "unit": s.unit,
                 "direction": s.direction,
@@ -87,8 +87,8 @@ def overview_csv(tasks: Sequence[Findings]) -> str:
                 "tolerance": s.tolerance,
                 "reported_rate": s.reported_rate,
                 "reported_model": s.reported_model,
-                **_csv_findings(found),
-                "error": found.results.error,
+                **_csv_findings(findings),
+                "error": findings.results.error,
             }
         )
     return _csv(rows)
@@ -154,31 +154,31 @@ def template_entries(found: Findings) -> list[tuple[str, str]]:
     return [*first, *description.items(), ("results", _results_text(found))]
 
 
-def _results_text(found: Findings) -> str:
-    """Say what was found, in sentences."""
-    summary, metric = found.summary, found.metric
-    failure = [f"The task failed: {found.results.error}"] if found.results.error is not None else []
-    if not found.is_measured:
+def _results_text(findings: Findings) -> str:
+    """Describe the findings in sentences."""
+    summary, metric = findings.summary, findings.metric
+    failure = [f"The task failed: {findings.results.error}"] if findings.results.error is not None else []
+    if not findings.is_measured:
         return failure[0]
     value = f"{metric.text(summary.float_metric)} (95 %: {metric.interval_text(summary.float_interval)})"
     sentences = [*failure, f"Float network: {summary.metric} {value} on {summary.samples} samples."]
-    for name, m in ((OURS, found.ours), (THEIRS, found.theirs)):
+    for name, m in ((OURS, findings.ours), (THEIRS, findings.theirs)):
         if m is not None:
             loss = f"loss {metric.loss_text(m.loss)}"
             if m.loss_interval is not None:
                 loss += f" (95 %: {metric.interval_text(m.loss_interval)})"
-            sentences.append(f"{name}, transparent: {bytes_text(m.size)}, {rate_text(found.rate(m))}; {loss}.")
-        elif any(tool.startswith(name) for tool in found.tools):
+            sentences.append(f"{name}, transparent: {bytes_text(m.size)}, {rate_text(findings.rate(m))}; {loss}.")
+        elif any(tool.startswith(name) for tool in findings.tools):
             sentences.append(f"{name} has no transparent point within {metric.loss_text(summary.tolerance)}.")
     if summary.reported_rate:
         model = f" ({summary.reported_model})" if summary.reported_model else ""
         sentences.append(f"Verification report: {summary.reported_rate}{model}.")
-    equal = found.equal_divergence
+    equal = findings.equal_divergence
     if equal is not None:
         span = f"{number_text(equal.lowest, 2)} to {number_text(equal.highest, 2)}"
         sentences.append(f"Bytes at equal divergence ({span}): {ratio_text(equal.ratio)} those of NNCodec.")
-    if found.failed:
-        sentences.append(f"{len(found.failed)} of {len(found.results.measurements)} measurements failed.")
+    if findings.failed:
+        sentences.append(f"{len(findings.failed)} of {len(findings.results.measurements)} measurements failed.")
     return " ".join(sentences)
 
 

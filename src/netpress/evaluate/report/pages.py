@@ -140,36 +140,36 @@ def _environment() -> Environment:
     return environment
 
 
-def _cards(found: Findings) -> list[_Card]:
-    summary, metric = found.summary, found.metric
+def _cards(findings: Findings) -> list[_Card]:
+    summary, metric = findings.summary, findings.metric
     cards = []
-    if found.ours is not None:
-        loss = f", loss {metric.loss_text(found.ours.loss)}" if found.ours.loss is not None else ""
-        words = f"transparent: {bytes_text(found.ours.size)}{loss}"
-        cards.append(_Card("netpress", rate_text(found.rate(found.ours)), words, "good"))
-    elif found.measured:
-        words = f"no stream within {metric.loss_text(summary.tolerance)} of the float network"
-        cards.append(_Card("netpress", NOTHING, words))
-    if found.theirs is not None:
-        words = f"transparent: {bytes_text(found.theirs.size)}"
-        if found.transparent_ratio is not None:
-            words += f"; netpress takes {ratio_text(found.transparent_ratio)} of that"
-        cards.append(_Card("NNCodec", rate_text(found.rate(found.theirs)), words))
-    equal = found.equal_divergence
+    if findings.ours is not None:
+        loss = f", loss {metric.loss_text(findings.ours.loss)}" if findings.ours.loss is not None else ""
+        note = f"transparent: {bytes_text(findings.ours.size)}{loss}"
+        cards.append(_Card("netpress", rate_text(findings.rate(findings.ours)), note, "good"))
+    elif findings.measured:
+        note = f"no stream within {metric.loss_text(summary.tolerance)} of the float network"
+        cards.append(_Card("netpress", NOTHING, note))
+    if findings.theirs is not None:
+        note = f"transparent: {bytes_text(findings.theirs.size)}"
+        if findings.transparent_ratio is not None:
+            note += f"; netpress takes {ratio_text(findings.transparent_ratio)} of that"
+        cards.append(_Card("NNCodec", rate_text(findings.rate(findings.theirs)), note))
+    equal = findings.equal_divergence
     if equal is not None:
-        words = "bytes of netpress for one of NNCodec, each with its best setting"
-        cards.append(_Card("At equal divergence", ratio_text(equal.ratio), words, "good" if equal.ratio < 1 else "bad"))
+        note = "bytes of netpress for one of NNCodec, each with its best setting"
+        cards.append(_Card("At equal divergence", ratio_text(equal.ratio), note, "good" if equal.ratio < 1 else "bad"))
     if summary.reported_rate:
         verdicts = {True: "; reached", False: "; not reached", None: ""}
-        words = (summary.reported_model or "its own network") + verdicts[found.reaches_reported]
-        cards.append(_Card("Verification report", range_text(summary.reported_rate), words))
+        note = (summary.reported_model or "its own network") + verdicts[findings.reaches_reported]
+        cards.append(_Card("Verification report", range_text(summary.reported_rate), note))
     value = metric.text(summary.float_metric)
-    words = (
+    note = (
         f"{summary.metric}; 95 %: {metric.interval_text(summary.float_interval)}, {count_text(summary.samples)} samples"
     )
-    cards.append(_Card("Float network", value, words))
-    words = f"{count_text(summary.parameters)} parameters"
-    cards.append(_Card("Original size", bytes_text(summary.original_bytes), words))
+    cards.append(_Card("Float network", value, note))
+    note = f"{count_text(summary.parameters)} parameters"
+    cards.append(_Card("Original size", bytes_text(summary.original_bytes), note))
     return cards
 
 

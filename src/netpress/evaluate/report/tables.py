@@ -24,7 +24,7 @@ from netpress.evaluate.results import Measurement, TensorDetail
 __all__ = ["Cell", "Column", "Row", "Table", "measurement_table", "overview_table", "tensor_table", "transparent_table"]
 
 
-_FIXED = 4  # columns that a table of measurements always has
+_FIXED_COLUMNS = 4  # columns that a table of measurements always has
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,23 +88,23 @@ def overview_table(tasks: Sequence[Findings], links: Sequence[str] = ()) -> Tabl
     return Table("All tasks", columns, rows)
 
 
-def _overview_row(found: Findings, link: str) -> Row:
-    summary, metric = found.summary, found.metric
+def _overview_row(findings: Findings, link: str) -> Row:
+    summary, metric = findings.summary, findings.metric
     cells = [Cell(summary.name, summary.name, link)]
-    if found.results.error is not None:
-        return Row(cells, found.results.error)
-    use_case = found.use_case or NOTHING
+    if findings.results.error is not None:
+        return Row(cells, findings.results.error)
+    use_case = findings.use_case or NOTHING
     cells.append(Cell(use_case, use_case))
-    for measurement in (found.ours, found.theirs):
-        rate = found.rate(measurement)
+    for measurement in (findings.ours, findings.theirs):
+        rate = findings.rate(measurement)
         tone = ""
-        if measurement is found.ours and found.reaches_reported is not None:
-            tone = "good" if found.reaches_reported else "bad"
+        if measurement is findings.ours and findings.reaches_reported is not None:
+            tone = "good" if findings.reaches_reported else "bad"
         cells.append(Cell(rate_text(rate), rate, tone=tone))
-    reported = found.reported[1] if found.reported else None
+    reported = findings.reported[1] if findings.reported else None
     cells.append(Cell(range_text(summary.reported_rate) or NOTHING, reported))
-    equal = found.equal_divergence
-    for ratio in (found.transparent_ratio, None if equal is None else equal.ratio):
+    equal = findings.equal_divergence
+    for ratio in (findings.transparent_ratio, None if equal is None else equal.ratio):
         cells.append(Cell(ratio_text(ratio), ratio, tone=_ratio_tone(ratio)))
     cells += [
         Cell(summary.metric, summary.metric),
@@ -132,9 +132,9 @@ def transparent_table(found: Findings) -> Table:
     rows = []
     for row, m in zip(table.rows, points, strict=True):
         cell = Cell(ratio_text(ratios.get(m.tool)), ratios.get(m.tool))
-        rows.append(row if row.error else Row([*row.cells[:_FIXED], cell, *row.cells[_FIXED:]]))
+        rows.append(row if row.error else Row([*row.cells[:_FIXED_COLUMNS], cell, *row.cells[_FIXED_COLUMNS:]]))
     column = Column(f"to {THEIRS}", meaning=meaning)
-    return Table(table.caption, [*table.columns[:_FIXED], column, *table.columns[_FIXED:]], rows)
+    return Table(table.caption, [*table.columns[:_FIXED_COLUMNS], column, *table.columns[_FIXED_COLUMNS:]], rows)
 
 
 def measurement_table(found: Findings, measurements: Iterable[Measurement], caption: str) -> Table:
@@ -164,9 +164,9 @@ def measurement_table(found: Findings, measurements: Iterable[Measurement], capt
         ),
     ]
     good = [m for m in measurements if m.error is None]
-    kept = [(column, cell) for column, cell in optional if any(cell(m).text != NOTHING for m in good)]
+    shown = [(column, cell) for column, cell in optional if any(cell(m).text != NOTHING for m in good)]
     columns = [Column("tool", False), Column("setting", False), Column("bytes"), Column("rate")]
-    assert len(columns) == _FIXED
+    assert len(columns) == _FIXED_COLUMNS
     rows = []
     for m in measurements:
         setting = m.setting if m.keeps_topology else f"{m.setting} (changes the topology)"
@@ -175,8 +175,8 @@ def measurement_table(found: Findings, measurements: Iterable[Measurement], capt
             rows.append(Row(cells, m.error))
             continue
         cells += [Cell(count_text(m.size), m.size), Cell(rate_text(found.rate(m)), found.rate(m))]
-        rows.append(Row(cells + [cell(m) for _, cell in kept]))
-    return Table(caption, columns + [column for column, _ in kept], rows)
+        rows.append(Row(cells + [cell(m) for _, cell in shown]))
+    return Table(caption, columns + [column for column, _ in shown], rows)
 
 
 def tensor_table(details: Iterable[TensorDetail]) -> Table:

@@ -58,7 +58,7 @@ def to_quantized(
     if largest == 0:
         return QuantizedTensor(np.zeros(clusters.indexes.shape, np.int32), 0, codebook=codebook)
     noise = max(clusters.squared_error, (largest * _EXACT) ** 2 * clusters.indexes.size)
-    chosen = None
+    cheapest = None
     for qp in _candidate_qps(tolerance * noise / clusters.indexes.size, qp_density):
         scaled = np.rint(centres / step_size(qp, qp_density))
         if np.abs(scaled).max() >= 2**31:
@@ -68,13 +68,13 @@ def to_quantized(
         if error > tolerance * noise or _could_be_distinct(scaled, qp, largest, qp_density):
             continue
         bits = _header_bits(scaled, counts)
-        if chosen is None or bits <= chosen[0]:
-            chosen = bits, qp, scaled
-        elif bits > chosen[0] + 2 * len(centres):  # finer steps only add bits
+        if cheapest is None or bits <= cheapest[0]:
+            cheapest = bits, qp, scaled
+        elif bits > cheapest[0] + 2 * len(centres):  # finer steps only add bits
             break
-    if chosen is None:
+    if cheapest is None:
         raise InvalidModel(f"no step of qp density {qp_density} fits centres up to {largest:g}", tensor=name)
-    _, qp, scaled = chosen
+    _, qp, scaled = cheapest
     levels = scaled.astype(np.int32)[clusters.indexes]
     return QuantizedTensor(np.ascontiguousarray(levels), qp, codebook=codebook)
 

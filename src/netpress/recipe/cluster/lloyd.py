@@ -314,22 +314,22 @@ def _cheapest_bounds(centres: Vector, lengths: Vector, rate_weight: float) -> Ve
     """
     # (x - c)^2 + p is x^2 plus a line in x: a bound is where the lines of two centres meet.
     offsets = centres * centres + rate_weight * lengths
-    kept: list[int] = []
+    hull: list[int] = []
     starts: list[float] = []
     for k in range(len(centres)):
         start = -np.inf
-        while kept:
-            j = kept[-1]
+        while hull:
+            j = hull[-1]
             start = float((offsets[k] - offsets[j]) / (2 * (centres[k] - centres[j])))
             if start > starts[-1]:
                 break
-            kept.pop()
+            hull.pop()
             starts.pop()
             start = -np.inf
-        kept.append(k)
+        hull.append(k)
         starts.append(start)
     bounds = np.full(len(centres), np.inf)
-    bounds[kept] = starts
+    bounds[hull] = starts
     # A centre that was passed over begins where the next one that was kept begins.
     return np.asarray(np.minimum.accumulate(bounds[::-1])[::-1][1:])
 

@@ -11,7 +11,7 @@ __all__ = ["STARTS", "bounded_density", "first_centres"]
 
 Vector = npt.NDArray[np.float64]
 
-_SAMPLE = 1 << 16
+_SAMPLED_VALUES = 1 << 16
 """Values that kmeans++ draws from at most; its time is this times the number of centres."""
 
 
@@ -88,8 +88,8 @@ def _by_distance(values: Vector, weights: Vector, entries: int, density_bound: f
     Source: D. Arthur and S. Vassilvitskii, 2007.
     """
     rng = np.random.default_rng(seed)
-    if len(values) > _SAMPLE:
-        drawn = rng.choice(len(values), _SAMPLE, replace=False, shuffle=False)
+    if len(values) > _SAMPLED_VALUES:
+        drawn = rng.choice(len(values), _SAMPLED_VALUES, replace=False, shuffle=False)
         values, weights = values[drawn], weights[drawn]
     centres = [float(rng.choice(values, p=weights / weights.sum()))]
     distances = weights * (values - centres[0]) ** 2

@@ -86,17 +86,17 @@ def ranks_for_budget(spectra: Mapping[str, Spectrum], budget: int) -> dict[str, 
     """
     ranks: dict[str, int | None] = {}
     heap: list[tuple[float, str]] = []
-    left = budget
+    remaining = budget
     squares: dict[str, Sequence[float]] = {}
     for name, spectrum in spectra.items():
         if spectrum.break_even < 1:
             ranks[name] = None
-            left -= spectrum.full_cost
+            remaining -= spectrum.full_cost
             continue
         energy = np.square(spectrum.values, dtype=np.float64)
         squares[name] = (energy / max(float(energy.sum()), 1e-300)).tolist()
         ranks[name] = 1
-        left -= spectrum.cost
+        remaining -= spectrum.cost
         _push(heap, name, squares[name], 1, spectrum)
     while heap:
         _, name = heapq.heappop(heap)
@@ -104,13 +104,13 @@ def ranks_for_budget(spectra: Mapping[str, Spectrum], budget: int) -> dict[str, 
         if rank is None:
             continue
         if rank < spectrum.break_even:
-            if spectrum.cost > left:
+            if spectrum.cost > remaining:
                 continue
-            left -= spectrum.cost
+            remaining -= spectrum.cost
             ranks[name] = rank + 1
             _push(heap, name, squares[name], rank + 1, spectrum)
-        elif spectrum.full_cost - rank * spectrum.cost <= left:
-            left -= spectrum.full_cost - rank * spectrum.cost
+        elif spectrum.full_cost - rank * spectrum.cost <= remaining:
+            remaining -= spectrum.full_cost - rank * spectrum.cost
             ranks[name] = None
     return ranks
 

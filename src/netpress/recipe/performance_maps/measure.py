@@ -148,8 +148,8 @@ def measure_decomposition(
     Args:
         module: ``torch.nn.Module``; not changed.
         task: has ``evaluate``.
-        thresholds: 0 or more; each weight gets the lowest rank whose mean squared error is not above, and stays as it
-            is where two factors are no smaller.
+        thresholds: 0 or more; each weight gets the lowest rank whose mean squared error does not exceed it, and stays
+            as it is where two factors would not be smaller.
         progress: called with the number of strengths done and the metric.
 
     Returns:

@@ -58,11 +58,11 @@ class PerformanceMaps(Stage):
             "unification": measure_unification,
             "decomposition": measure_decomposition,
         }
-        wanted = {name: getattr(self, name) for name in measures if getattr(self, name)}
-        total = sum(map(len, wanted.values()))
+        strengths_of = {name: getattr(self, name) for name in measures if getattr(self, name)}
+        total = sum(map(len, strengths_of.values()))
         maps: dict[str, Any] = {}
         done = 0
-        for name, strengths in wanted.items():
+        for name, strengths in strengths_of.items():
             maps[f"{name}_performance_map"] = measures[name](module, task, strengths)
             done += len(strengths)
             if progress is not None:

@@ -241,12 +241,12 @@ def _kept_positions(
     with _without_warnings():
         graph.load_pruning_history(history)
     shapes = _shapes(original)
-    kept = {}
+    positions = {}
     for name, tensor in tagged.state_dict().items():
         if tensor.shape != pruned[name].shape:
             raise RecipeError(f"pruning {name!r} again gave another shape")
-        kept[name] = _positions(tensor.cpu().numpy().astype(np.int64), shapes[name], name)
-    return kept
+        positions[name] = _positions(tensor.cpu().numpy().astype(np.int64), shapes[name], name)
+    return positions
 
 
 def _tensors(network: Any) -> Iterator[Any]:
@@ -333,7 +333,7 @@ def _set_gradients(network: Any, gradients: dict[str, Any] | None) -> None:
 
 @contextlib.contextmanager
 def _without_warnings() -> Iterator[None]:
-    """Keep torch-pruning's warnings back: what they are about is checked afterwards."""
+    """Hold torch-pruning's warnings back: their causes are checked afterwards."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

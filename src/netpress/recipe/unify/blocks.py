@@ -104,7 +104,7 @@ def _blocks(matrix: npt.NDArray[np.float64], block: tuple[int, int]) -> tuple[An
 
 
 def _best(errors: npt.NDArray[np.float64], share: float, area: tuple[int, int] | None) -> npt.NDArray[np.bool_]:
-    """Choose the blocks with the least errors in each area of so many rows and columns of blocks."""
+    """Choose the blocks with the least errors in each area, whose size is given in rows and columns of blocks."""
     rows, columns = area or errors.shape
     chosen = np.zeros(errors.shape, bool)
     for top in range(0, errors.shape[0], rows):
