@@ -14,7 +14,8 @@ import functools
 from typing import Any
 
 import runner
-from netpress.evaluate.netpress_tools import FINEST_VECTOR_QP, NetpressTools
+from netpress.config import DEFAULT_NONWEIGHT_QP
+from netpress.evaluate.netpress_tools import NetpressTools
 from pages.quality import EVERYTHING, ablation_table
 from places import RESULTS
 from quality import EFFORT, TASKS, bench_of
@@ -31,7 +32,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "the same step for all layers": {"allocation": 0.0},
     "uniform quantisation": {"use_dq": False},
     "no rate": {"lambda_scale": 0.0},
-    "no folding, fine vectors": {"fold_batch_norm": False, "nonweight_qp": FINEST_VECTOR_QP},
+    "no folding, fine vectors": {"fold_batch_norm": False, "nonweight_qp": DEFAULT_NONWEIGHT_QP},
     "no choice of smaller codes": {"row_skipping": False, "unary_length": 10},
 }
 

@@ -22,8 +22,8 @@ import numpy as np
 import netpress
 import runner
 from netpress.compare import has_batch_norms
-from netpress.evaluate.netpress_tools import vector_qp
 from netpress.evaluate.tools import stream_tool
+from netpress.quantize.steps import vector_qp
 from pages.rate_distortion import allocation_table
 from places import RESULTS
 from quality import EFFORT, bench_of

@@ -35,8 +35,8 @@ from torch import nn
 
 import netpress
 from netpress import Task, evaluate
-from netpress.evaluate.netpress_tools import vector_qp
 from netpress.evaluate.tools import Tool, stream_tool
+from netpress.quantize.steps import vector_qp
 from pages.language_models import language_models_table
 from places import CORPUS
 from rivals import nncodec

@@ -25,10 +25,10 @@ from torch import nn
 import netpress
 import runner
 from netpress.compare import has_batch_norms
-from netpress.evaluate.netpress_tools import vector_qp
 from netpress.evaluate.sampler import LOGITS_SPAN
 from netpress.evaluate.tools import Tool, stream_tool
 from netpress.evaluate.use_cases import tolerance
+from netpress.quantize.steps import vector_qp
 from pages.quality import EVERYTHING, TRELLIS, UNIFORM, summary_table, task_table
 from places import RESULTS
 from rivals import nncodec

@@ -168,6 +168,10 @@ class TestErrors:
         with pytest.raises(InvalidConfig, match="no calibration batches"):
             netpress.quantize_blocks(Network(), [], qp=-9)
 
+    def test_an_exponent_out_of_range(self):
+        with pytest.raises(InvalidConfig, match="sensitivity_exponent"):
+            netpress.quantize_blocks(Network(), tokens(1), qp=-9, sensitivity_exponent=3.0)
+
     def test_no_blocks(self):
         with pytest.raises(InvalidConfig, match="no list of blocks"):
             netpress.quantize_blocks(nn.Sequential(nn.Linear(3, 3), nn.ReLU()), [torch.zeros(1, 3)], qp=-9)

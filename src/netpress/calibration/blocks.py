@@ -26,7 +26,7 @@ from netpress.calibration.collect import (
     projected,
     row_sensitivity,
 )
-from netpress.calibration.quantizer import SENSITIVITY_EXPONENT, quantize_model, renamed_allocation
+from netpress.calibration.quantizer import QuantizerOptions, quantize_model, renamed_allocation
 from netpress.calibration.residence import Residence
 from netpress.calibration.statistics import TABLE, Calibration, LayerStatistics
 from netpress.errors import InvalidConfig, InvalidModel
@@ -117,8 +117,14 @@ def quantize_blocks(
     """
     import torch
 
-    exponent = renamed_allocation(sensitivity_exponent, allocation)
-    exponent = SENSITIVITY_EXPONENT if exponent is None else exponent
+    options = QuantizerOptions(
+        qp=qp,
+        qp_density=qp_density,
+        use_dq=use_dq,
+        lambda_scale=lambda_scale,
+        sensitivity_exponent=renamed_allocation(sensitivity_exponent, allocation),
+        damping=damping,
+    )
     outputs = "logits" if outputs is None else outputs
     if outputs not in ("logits", "values"):
         raise InvalidConfig(f"outputs are 'logits' or 'values', not {outputs!r}")
@@ -144,15 +150,8 @@ def quantize_blocks(
         try:
             count = len(collected) if sensitivity_batches is None else min(sensitivity_batches, len(collected))
             sensitivities, densities = sweep.sensitivities(count)
-            qps = qps_by_sensitivity(densities, sweep.sizes(), qp=qp, qp_density=qp_density, exponent=exponent)
-            options = {"qp": qp, "qp_density": qp_density, "use_dq": use_dq, "lambda_scale": lambda_scale}
-            maker = _Maker(
-                sweep.residence,
-                qps,
-                sensitivities,
-                {**options, "damping": damping},
-                None if folder is None else Path(folder),
-            )
+            qps = qps_by_sensitivity(densities, sweep.sizes(), qp=qp, qp_density=qp_density, exponent=options.exponent)
+            maker = _Maker(sweep.residence, qps, sensitivities, options, None if folder is None else Path(folder))
             quantized = sweep.quantize(maker, sequential)
         finally:
             sweep.residence.empty(sweep.residence.names)
@@ -427,7 +426,7 @@ class _Maker:
     residence: Residence
     qps: Mapping[str, int]
     sensitivities: Mapping[str, npt.NDArray[np.float64]]
-    options: dict[str, Any]
+    options: QuantizerOptions
     folder: Path | None
     done: dict[str, QuantizedTensor] = dataclasses.field(default_factory=dict)
     unreached: list[str] = dataclasses.field(default_factory=list)
@@ -445,9 +444,19 @@ class _Maker:
         unreached = tuple(name for name in names if name not in layers)
         self.unreached += unreached
         calibration = Calibration(layers, 1, {}, unreached)
-        chosen = {name: self.qps.get(name, self.options["qp"]) for name in names}
-        for name, tensor in quantize_model(arrays, calibration, qps=chosen, **self.options).items():
-            self.residence.put(name, tensor.values(self.options["qp_density"]))
+        options = self.options
+        quantized = quantize_model(
+            arrays,
+            calibration,
+            qp=options.qp,
+            qps={name: self.qps.get(name, options.qp) for name in names},
+            qp_density=options.qp_density,
+            use_dq=options.use_dq,
+            lambda_scale=options.lambda_scale,
+            damping=options.damping,
+        )
+        for name, tensor in quantized.items():
+            self.residence.put(name, tensor.values(options.qp_density))
             self.done[name] = self._kept(name, tensor)
 
     def _kept(self, name: str, tensor: QuantizedTensor) -> QuantizedTensor:

@@ -74,7 +74,7 @@ class _CalibratedLayer:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _Options:
+class QuantizerOptions:
     """The options of :func:`quantize_model`."""
 
     qp: int
@@ -171,7 +171,7 @@ def quantize_model(
         InvalidModel: the calibration does not fit the model; names the weight.
         InvalidConfig: an option is out of range.
     """
-    options = _Options(
+    options = QuantizerOptions(
         qp=qp,
         qps=qps,
         qp_density=qp_density,
@@ -225,7 +225,7 @@ def quantize_corrected(source: Any, calibration: Calibration, *, qp: int, **opti
         old = options.pop("allocation")
         options["sensitivity_exponent"] = renamed_allocation(options.get("sensitivity_exponent"), old)
     try:
-        settings = _Options(qp=qp, **options)
+        settings = QuantizerOptions(qp=qp, **options)
     except TypeError as error:
         raise InvalidConfig(str(error)) from None
     model = open_source(source)
@@ -248,7 +248,7 @@ def quantize_corrected(source: Any, calibration: Calibration, *, qp: int, **opti
 
 
 def _quantized(
-    arrays: Mapping[str, npt.NDArray[np.float32]], layers: Mapping[str, _CalibratedLayer], options: _Options
+    arrays: Mapping[str, npt.NDArray[np.float32]], layers: Mapping[str, _CalibratedLayer], options: QuantizerOptions
 ) -> dict[str, QuantizedTensor]:
     qp, qp_density, use_dq = options.qp, options.qp_density, options.use_dq
     layer_qps = _layer_qps(layers, qp, qp_density, options.exponent)
@@ -294,12 +294,12 @@ def layer_densities(source: Any, calibration: Calibration) -> dict[str, float]:
     0 where nothing depends on a layer, or sensitivities were not collected.
     """
     with open_source(source) as model:
-        _, layers = _layers(model, calibration, _Options(qp=0), {})
+        _, layers = _layers(model, calibration, QuantizerOptions(qp=0), {})
     return {n: 0.0 if layer.statistics.sensitivity is None else layer.density for n, layer in layers.items()}
 
 
 def _layers(
-    model: Source, calibration: Calibration, options: _Options, outlets: Mapping[str, Outlet], base: Any = None
+    model: Source, calibration: Calibration, options: QuantizerOptions, outlets: Mapping[str, Outlet], base: Any = None
 ) -> tuple[dict[str, npt.NDArray[np.float32]], dict[str, _CalibratedLayer]]:
     """Return the weights that the calibration knows, also those it did not reach, and the layers."""
     missing = sorted(set(calibration.layers) - set(model.names))
@@ -341,7 +341,7 @@ def _weights(model: Source) -> list[str]:
 
 
 def _layer(
-    name: str, weights: npt.NDArray[np.float32], statistics: LayerStatistics, options: _Options
+    name: str, weights: npt.NDArray[np.float32], statistics: LayerStatistics, options: QuantizerOptions
 ) -> _CalibratedLayer:
     rows = weights.shape[0]
     if statistics.layout == TABLE:
@@ -380,7 +380,7 @@ def _row_factors(layer: _CalibratedLayer) -> npt.NDArray[np.float32] | None:
 
 
 def _scaled(
-    name: str, layer: _CalibratedLayer, factors: npt.NDArray[np.float32], options: _Options
+    name: str, layer: _CalibratedLayer, factors: npt.NDArray[np.float32], options: QuantizerOptions
 ) -> _CalibratedLayer:
     """Return the layer with its rows multiplied."""
     assert layer.statistics.row_moments is not None

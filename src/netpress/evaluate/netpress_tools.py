@@ -13,21 +13,17 @@ from torch import nn
 import netpress
 from netpress import Calibration, TensorInfo
 from netpress.compare import has_batch_norms
+from netpress.config import DEFAULT_NONWEIGHT_QP
 from netpress.evaluate.tools import Made, Tool, stream_tool
+from netpress.quantize.steps import vector_qp
 
-__all__ = ["FINEST_VECTOR_QP", "NetpressTools", "vector_qp"]
+__all__ = ["NetpressTools"]
 
-_NONWEIGHT_OFFSET, FINEST_VECTOR_QP = 14, -75
 # Of everything that is not a weight, and of weights without data.
 _STEPS = {"allocation": "size"}
 _OF_THE_QUANTISER = frozenset(
     {"use_dq", "lambda_scale", "sensitivity_exponent", "allocation", "row_damping", "row_steps"}
 )
-
-
-def vector_qp(qp: int) -> int:
-    """Return the quantisation parameter of vectors beside that of weights: 3.5 octaves finer."""
-    return max(qp - _NONWEIGHT_OFFSET, FINEST_VECTOR_QP)
 
 
 class NetpressTools:
@@ -72,7 +68,7 @@ class NetpressTools:
             "no trellis": {"use_dq": False},
             "no rate term": {"lambda_scale": 0.0},
             "no parameter search": {"context_search": False},
-            "fine vectors": {"nonweight_qp": FINEST_VECTOR_QP},
+            "fine vectors": {"nonweight_qp": DEFAULT_NONWEIGHT_QP},
         }
         if self.has_norms:
             parts["no batch-norm folding"] = {"fold_batch_norm": False}

@@ -225,7 +225,7 @@ def default_nonweight_qp(config: EncodeConfig) -> int:
     return min(max(wanted, low), high)
 
 
-def vector_qp(qp: int, qp_density: int, base_qp: int = 0) -> int:
+def vector_qp(qp: int, qp_density: int = 2, base_qp: int = 0) -> int:
     """Return the qp of vectors beside weights whose steps follow sizes or sensitivities: 3.5 octaves finer.
 
     Args:
@@ -233,7 +233,7 @@ def vector_qp(qp: int, qp_density: int, base_qp: int = 0) -> int:
         qp_density: 0..7.
         base_qp: the qp that coded values are relative to; the result is codable.
 
-    >>> vector_qp(-20, 2)
+    >>> vector_qp(-20)
     -34
     """
     low, high = qp_range(qp_density, base_qp)
