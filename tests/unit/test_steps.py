@@ -10,12 +10,12 @@ import pytest
 
 import netpress
 from netpress.codec import encoder
-from netpress.config import EncodeConfig
+from netpress.config import DEFAULT_NONWEIGHT_QP, EncodeConfig
 from netpress.errors import InvalidConfig
 from netpress.parameters import Parameter, ParameterKind
 from netpress.quantize.automatic_steps import automatic_qp, mean_weight_size
 from netpress.quantize.step_size import step_size
-from netpress.quantize.steps import FixedStep, assign_steps
+from netpress.quantize.steps import FixedStep, assign_steps, vector_qp
 from netpress.quantize.tensor import QuantizedTensor
 
 KINDS = {
@@ -143,3 +143,10 @@ def test_issue_14_an_update_prepares_its_model_once(monkeypatch: pytest.MonkeyPa
         assert len(calls) == 1
         restored = netpress.decode(data, base=base)
         assert all(np.abs(restored[n] - new[n]).max() < 0.25 * np.abs(new[n]).max() for n in new)
+
+
+def test_ablations_switch_off_what_the_encoder_does() -> None:
+    tools = pytest.importorskip("netpress.evaluate.netpress_tools")
+    for qp in (-40, -20, 0):
+        assert qp - tools.VECTORS_FINER == vector_qp(qp)
+    assert tools.FINE_VECTOR_QP == DEFAULT_NONWEIGHT_QP

@@ -13,12 +13,13 @@ from torch import nn
 import netpress
 from netpress import Calibration, TensorInfo
 from netpress.compare import has_batch_norms
-from netpress.config import DEFAULT_NONWEIGHT_QP
 from netpress.evaluate.tools import Made, Tool, stream_tool
-from netpress.quantize.steps import vector_qp
 
 __all__ = ["NetpressTools"]
 
+# The encoder's own rules for vectors, for ablations that switch one of them off (a test compares them): how much finer
+# they are than weights whose steps follow sizes or sensitivities, and their qp where only one for weights is given.
+VECTORS_FINER, FINE_VECTOR_QP = 14, -75
 # Of everything that is not a weight, and of weights without data.
 _STEPS = {"allocation": "size"}
 _OF_THE_QUANTISER = frozenset(
@@ -68,7 +69,7 @@ class NetpressTools:
             "no trellis": {"use_dq": False},
             "no rate term": {"lambda_scale": 0.0},
             "no parameter search": {"context_search": False},
-            "fine vectors": {"nonweight_qp": DEFAULT_NONWEIGHT_QP},
+            "fine vectors": {"nonweight_qp": FINE_VECTOR_QP},
         }
         if self.has_norms:
             parts["no batch-norm folding"] = {"fold_batch_norm": False}
@@ -110,7 +111,7 @@ class NetpressTools:
         """Settings of the encoder that all streams share."""
         shared = {"qp": qp, "effort": self.effort, **_STEPS, "fold_batch_norm": self.has_norms}
         if off.get("allocation") == "equal":  # the steps of vectors stay
-            shared["nonweight_qp"] = vector_qp(qp)
+            shared["nonweight_qp"] = qp - VECTORS_FINER
         return {**shared, **off}
 
     def _data_free(self, qp: int, **off: Any) -> bytes:
