@@ -7,6 +7,7 @@
 #include "base/failure.h"
 #include "bindings/arrays.h"
 #include "quantize/feedback.h"
+#include "search/carried_search.h"
 #include "search/frozen_rates.h"
 
 namespace nb = nanobind;
@@ -33,7 +34,8 @@ auto table(nb::handle self, const float* rates, Sizes... sizes) {
 int run_feedback(Input<float> weights, Output<int32_t> levels, int64_t rows, int64_t columns, Input<float> influence,
                  Input<float> importance, Input<float> row_importance, int64_t groups, int64_t block, float step,
                  bool dependent, const FrozenRates* rates, std::optional<Input<float>> targets, int start_state,
-                 int end_state, bool scalar, std::optional<Input<float>> row_influence, int64_t row_block) {
+                 int end_state, bool scalar, std::optional<Input<float>> row_influence, int64_t row_block,
+                 std::optional<Input<float>> mean, std::optional<Input<float>> carry) {
   FeedbackForm form;
   (void)geometry_of(rows, columns, 0);
   expect(weights, rows * columns, "weights do not have the tensor's size");
@@ -63,6 +65,15 @@ int run_feedback(Input<float> weights, Output<int32_t> levels, int64_t rows, int
     expect(*row_influence, rows * row_block, "influences of rows have another size");
     form.row_influence = row_influence->data();
     form.row_block = row_block;
+  }
+  if (mean || carry) {
+    if (!mean || !carry || targets || row_influence || (dependent && block > kCarriedBlock)) {
+      throw Failure(Status::kBadParameter);
+    }
+    expect(*mean, groups * columns, "means have another size");
+    expect(*carry, groups * columns, "carries have another size");
+    form.mean = mean->data();
+    form.carry = carry->data();
   }
   FeedbackSettings settings;
   settings.rates = rates;
@@ -97,7 +108,8 @@ void bind_feedback(nb::module_& m) {
   m.def("quantize_feedback", &run_feedback, "weights"_a, "levels"_a, "rows"_a, "columns"_a, nb::kw_only(),
         "influence"_a, "importance"_a, "row_importance"_a, "groups"_a, "block"_a, "step"_a, "dependent"_a,
         "rates"_a.none() = nb::none(), "targets"_a = nb::none(), "start_state"_a = 0, "end_state"_a = -1,
-        "scalar"_a = false, "row_influence"_a = nb::none(), "row_block"_a = 0,
+        "scalar"_a = false, "row_influence"_a = nb::none(), "row_block"_a = 0, "mean"_a = nb::none(),
+        "carry"_a = nb::none(),
         "Quantisation with error feedback; fills `levels`, returns the state of the trellis after the last one.");
 }
 

@@ -7,6 +7,7 @@
 
 #include "base/failure.h"
 #include "coder/trellis.h"
+#include "search/carried_search.h"
 #include "search/encoder_kernels.h"
 #include "search/feedback_search.h"
 
@@ -117,14 +118,116 @@ void search_uniform(const float* weights, int32_t* levels, const FeedbackForm& f
   UniformRates rates{settings.rates};
   for (int64_t r = 0; r < form.rows; ++r) {
     row.start(weights + r * form.columns, r);
+    const int64_t own = row.group() * form.columns;
+    float carried = 0;
+    float sum = 0;
     for (int64_t j = 0; j < form.columns; ++j) {
-      const float level = uniform_level(row.base(j), row.importance(j), rates);
+      if (j % form.block == 0) carried = sum;
+      const float added = form.carry == nullptr ? 0.0f : form.carry[own + j] * carried;
+      const float level = uniform_level(row.base(j) + added, row.importance(j), rates);
+      const float error = row.weight(j) - level;
       levels[r * form.columns + j] = static_cast<int32_t>(level);
-      row.spread(j, j + 1, row.weight(j) - level);
+      row.spread(j, j + 1, error + added);
+      if (form.mean != nullptr) sum += form.mean[own + j] * error;
     }
     row.end(weights + r * form.columns, levels + r * form.columns, r);
   }
 }
+
+// The cheapest survivor that can still be in the end state after `left` weights; from 3 weights on all can.
+bool can_end(int state, int end_state, int64_t left) {
+  if (end_state < 0 || left >= 3) return true;
+  if (left == 0) return state == end_state;
+  return can_end(kNextState[state][0], end_state, left - 1) || can_end(kNextState[state][1], end_state, left - 1);
+}
+
+int cheapest(const float* cost, int end_state, int64_t left) {
+  int best = -1;
+  for (int t = 0; t < 8; ++t) {
+    if ((best < 0 || cost[t] < cost[best]) && can_end(t, end_state, left)) best = t;
+  }
+  // No survivor can reach the end state; the costs of those that can are far below.
+  if (cost[best] >= 0.5f * kFeedbackUnreachable) throw Failure(Status::kBadParameter);
+  return best;
+}
+
+// The search for forms with a carried sum. Decisions are kept in full and followed back when many are there, so nothing
+// but that sum and the errors of one block travels with a survivor.
+class CarriedSearch {
+ public:
+  CarriedSearch(const float* weights, int32_t* levels, const FeedbackForm& form, const FeedbackSettings& settings)
+      : weights_(weights),
+        levels_(levels),
+        form_(form),
+        settings_(settings),
+        forward_(settings.scalar ? carried_forward_scalar : kEncoderKernels.carried_forward),
+        decisions_(static_cast<size_t>(std::min(kKept, form.rows * form.columns))) {
+    std::fill(survivors_.cost, survivors_.cost + 8, kFeedbackUnreachable);
+    survivors_.cost[settings.start_state] = 0;
+    std::fill(survivors_.neighbour, survivors_.neighbour + 8, 0);
+  }
+
+  int run() {
+    int state = settings_.start_state;
+    for (int64_t r = 0; r < form_.rows; ++r) {
+      std::fill(survivors_.carried, survivors_.carried + 8, 0.0f);
+      std::fill(survivors_.sum, survivors_.sum + 8, 0.0f);
+      CarriedRun run = row(r);
+      while (run.first < form_.columns) {
+        run.end = std::min({form_.columns, run.first + kRebase, run.first + kKept - open_});
+        forward_(survivors_, run, settings_.rates, decisions_.data() + open_);
+        open_ += run.end - run.first;
+        run.first = run.end;
+        if (open_ == kKept) state = decide();
+      }
+    }
+    return open_ == 0 ? state : decide();
+  }
+
+ private:
+  static constexpr int64_t kKept = 4096;
+
+  CarriedRun row(int64_t r) const {
+    const int64_t group = r / (form_.rows / form_.groups);
+    const int64_t own = group * form_.columns;
+    CarriedRun run{};
+    run.weights = weights_ + r * form_.columns;
+    run.reciprocal = settings_.reciprocal;
+    run.block = form_.block;
+    run.row_importance = form_.row_importance == nullptr ? 1.0f : form_.row_importance[r];
+    run.importance = form_.importance + own;
+    run.mean = form_.mean + own;
+    run.carry = form_.carry + own;
+    run.influence = form_.influence + own * form_.block;
+    return run;
+  }
+
+  // Makes all open decisions final; only the cheapest survivor goes on.
+  int decide() {
+    const int64_t end = decided_ + open_;
+    const int last = cheapest(survivors_.cost, settings_.end_state, form_.rows * form_.columns - end);
+    int state = last;
+    for (int64_t k = open_ - 1; k >= 0; --k) {
+      const CarriedDecision& decision = decisions_[static_cast<size_t>(k)];
+      levels_[decided_ + k] = static_cast<int32_t>(decision.level[state]);
+      state = decision.source[state];
+    }
+    for (int t = 0; t < 8; ++t) survivors_.cost[t] = t == last ? 0.0f : kFeedbackUnreachable;
+    decided_ = end;
+    open_ = 0;
+    return last;
+  }
+
+  const float* weights_;
+  int32_t* levels_;
+  const FeedbackForm& form_;
+  const FeedbackSettings& settings_;
+  decltype(&carried_forward_scalar) forward_;
+  CarriedSurvivors survivors_{};
+  std::vector<CarriedDecision> decisions_;
+  int64_t decided_ = 0;
+  int64_t open_ = 0;
+};
 
 // All rows in one pass: the survivors go from row to row, their errors do not. Where rows influence each other, all
 // decisions of a row become final at its end, because the next row needs its errors.
@@ -183,7 +286,7 @@ class TrellisSearch {
 
   // Makes the oldest decisions final; survivors that decided otherwise end. Row r is under way, up to `next`.
   void decide(int64_t r, int64_t next) {
-    const int best = cheapest(form_.rows * form_.columns - first_open_ - open_);
+    const int best = cheapest_after(form_.rows * form_.columns - first_open_ - open_);
     int ancestor[8];
     for (int t = 0; t < 8; ++t) {
       int state = t;
@@ -208,7 +311,7 @@ class TrellisSearch {
   }
 
   void end_row(int64_t r) {
-    const int best = cheapest((form_.rows - r - 1) * form_.columns);
+    const int best = cheapest_after((form_.rows - r - 1) * form_.columns);
     settle_open(best);
     for (int t = 0; t < 8; ++t) survivors_.cost[t] = t == best ? 0.0f : kFeedbackUnreachable;
     open_ = 0;
@@ -217,8 +320,6 @@ class TrellisSearch {
   }
 
   void settle_open(int survivor) {
-    // No survivor can reach the end state; the costs of those that can are far below.
-    if (survivors_.cost[survivor] >= 0.5f * kFeedbackUnreachable) throw Failure(Status::kBadParameter);
     for (int k = 0; k < open_; ++k) settle(first_open_ + k, survivors_.errors[k][survivor]);
   }
 
@@ -228,23 +329,10 @@ class TrellisSearch {
     levels_[position] = static_cast<int32_t>(std::nearbyint(weight - error));
   }
 
-  // The cheapest survivor that can still be in the end state after `left` weights; from 3 weights on all can.
-  int cheapest(int64_t left) const {
-    int best = -1;
-    for (int t = 0; t < 8; ++t) {
-      if ((best < 0 || survivors_.cost[t] < survivors_.cost[best]) && can_end(t, left)) best = t;
-    }
-    return best;
-  }
-
-  bool can_end(int state, int64_t left) const {
-    if (settings_.end_state < 0 || left >= 3) return true;
-    if (left == 0) return state == settings_.end_state;
-    return can_end(kNextState[state][0], left - 1) || can_end(kNextState[state][1], left - 1);
-  }
+  int cheapest_after(int64_t left) const { return cheapest(survivors_.cost, settings_.end_state, left); }
 
   int finish() {
-    const int last = cheapest(0);
+    const int last = cheapest_after(0);
     settle_open(last);
     return last;
   }
@@ -272,6 +360,7 @@ int quantize_feedback(const float* weights, int32_t* levels, const FeedbackForm&
       throw Failure(Status::kLevelOutOfRange);
     }
   }
+  if (settings.dependent && form.carry != nullptr) return CarriedSearch(weights, levels, form, settings).run();
   if (settings.dependent) return TrellisSearch(weights, levels, form, settings).run();
   search_uniform(weights, levels, form, settings);
   return 0;

@@ -21,6 +21,12 @@ struct FeedbackForm {
   const float* importance = nullptr;      // groups x columns, at least 0
   const float* row_importance = nullptr;  // rows, at least 0; null: all 1
   const float* targets = nullptr;         // weights with the influence of errors elsewhere; null: the weights
+  // groups x columns, both or none: errors also influence the columns of later blocks, through the sum of mean[k] * e[k]
+  // over the columns k of the blocks before, which adds carry[j] times itself to the error of column j in its block. What
+  // inputs do whose means are not zero. With the trellis, blocks are then at most kCarriedBlock wide, and there are
+  // neither targets nor influences of rows.
+  const float* mean = nullptr;
+  const float* carry = nullptr;
   // rows x row_block: [k][i] is the influence of row k on row i of its block of rows, where the outputs of rows matter
   // jointly; only i > k is read. The error of a row in the cost above is then e[r] + sum over k before r of
   // row_influence[k][r] * e[k]. Null: rows do not influence each other. For one group.

@@ -14,6 +14,7 @@ const EncoderKernels kEncoderKernels = [] {
     kernels.nncodec_rate_forward = nncodec_rate_forward_avx2;
     kernels.frozen_rate_forward = frozen_rate_forward_avx2;
     kernels.feedback_step = feedback_step_avx2;
+    kernels.carried_forward = carried_forward_avx2;
   }
 #endif
   return kernels;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "coder/run_encoder.h"
+#include "search/carried_search.h"
 #include "search/distortion_search.h"
 #include "search/estimators.h"
 #include "search/feedback_search.h"
@@ -18,6 +19,7 @@ struct EncoderKernels {
   decltype(&nncodec_rate_forward_scalar) nncodec_rate_forward = nncodec_rate_forward_scalar;
   decltype(&frozen_rate_forward_scalar) frozen_rate_forward = frozen_rate_forward_scalar;
   decltype(&feedback_step_scalar) feedback_step = feedback_step_scalar;
+  decltype(&carried_forward_scalar) carried_forward = carried_forward_scalar;
 };
 
 extern const EncoderKernels kEncoderKernels;

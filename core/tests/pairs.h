@@ -18,6 +18,7 @@
 #include "coder/decoder_kernels.h"
 #include "coder/tensor_coding.h"
 #include "quantize/feedback.h"
+#include "search/carried_search.h"
 #include "search/encoder_kernels.h"
 #include "search/frozen_rates.h"
 
@@ -203,7 +204,7 @@ inline Run prepare_feedback(Draws& draws, size_t most) {
     FeedbackForm form;
     FeedbackSettings settings;
     FrozenRates rates;
-    std::vector<float> weights, targets, influence, importance, rows, row_influence;
+    std::vector<float> weights, targets, influence, importance, rows, row_influence, mean, carry;
   };
   const auto c = std::make_shared<Case>();
   FeedbackForm& form = c->form;
@@ -213,6 +214,8 @@ inline Run prepare_feedback(Draws& draws, size_t most) {
   const int64_t columns = draws.coin() ? draws.between(1, 12) : draws.between(60, 200);
   form.columns = std::min(columns, std::max<int64_t>(1, largest / form.rows));
   form.block = draws.coin(3) ? draws.between(1, form.columns) : form.columns;
+  const bool is_carried = draws.coin();
+  if (is_carried) form.block = draws.between(1, std::min<int64_t>(form.columns, draws.coin() ? 12 : kCarriedBlock));
   const auto numbers = [&](int64_t count, float scale, bool negative) {
     std::vector<float> result(static_cast<size_t>(count));
     for (float& r : result) r = static_cast<float>(negative ? static_cast<int8_t>(draws.byte()) : draws.byte()) * scale;
@@ -231,11 +234,16 @@ inline Run prepare_feedback(Draws& draws, size_t most) {
     c->rows = numbers(form.rows, 0.008f, false);
     form.row_importance = c->rows.data();
   }
-  if (draws.coin(4)) {
+  if (is_carried) {
+    c->mean = numbers(form.groups * form.columns, 1.0f / 64, true);
+    c->carry = numbers(form.groups * form.columns, 1.0f / static_cast<float>(64 * form.columns), true);
+    form.mean = c->mean.data();
+    form.carry = c->carry.data();
+  } else if (draws.coin(4)) {
     c->targets = numbers(form.rows * form.columns, 0.024f, true);
     form.targets = c->targets.data();
   }
-  if (form.groups == 1 && draws.coin()) {
+  if (form.groups == 1 && !is_carried && draws.coin()) {
     form.row_block = draws.between(1, form.rows);
     c->row_influence = influences(form.rows, form.row_block);
     form.row_influence = c->row_influence.data();

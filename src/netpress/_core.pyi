@@ -312,6 +312,9 @@ def quantize_feedback(
     row_influence: Annotated[NDArray[numpy.float32], dict(shape=(None,), order="C", device="cpu", writable=False)]
     | None = None,
     row_block: int = 0,
+    mean: Annotated[NDArray[numpy.float32], dict(shape=(None,), order="C", device="cpu", writable=False)] | None = None,
+    carry: Annotated[NDArray[numpy.float32], dict(shape=(None,), order="C", device="cpu", writable=False)]
+    | None = None,
 ) -> int:
     """
     Quantisation with error feedback; fills `levels`, returns the state of the trellis after the last one.

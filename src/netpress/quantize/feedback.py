@@ -18,11 +18,20 @@ import numpy as np
 import numpy.typing as npt
 
 from netpress.errors import InvalidModel, Reason
-from netpress.native import FrozenRates, failing_as
+from netpress.native import FrozenRates, failing_as, flat
 from netpress.native import quantize_feedback as quantize_stripe
 from netpress.quantize.step_size import step_size
 
-__all__ = ["LARGEST_LEVEL", "Form", "factor", "form_error", "quantize_feedback", "quantize_feedback_rows"]
+__all__ = [
+    "LARGEST_LEVEL",
+    "Form",
+    "factor",
+    "factor_with_mean",
+    "feed_back",
+    "form_error",
+    "quantize_feedback",
+    "quantize_feedback_rows",
+]
 
 Matrix = npt.NDArray[np.float32]
 Levels = npt.NDArray[np.int32]
@@ -43,10 +52,16 @@ class Form:
 
     ``influence`` is float32 of shape (groups, columns, block): entry ``[g, k, i]`` is that of column ``k`` on column
     ``i`` of the block of columns that ``k`` lies in. ``importance`` is float32 of shape (groups, columns).
+
+    ``mean`` and ``carry``, float32 of shape (groups, columns), are there where blocks act on each other through the
+    means of the inputs: the errors of column ``j`` and of those before it in its block are then taken with ``carry``
+    times the sum of ``mean[k] * e[k]`` over the columns ``k`` of the blocks before.
     """
 
     influence: Matrix
     importance: Matrix
+    mean: Matrix | None = None
+    carry: Matrix | None = None
 
     @property
     def groups(self) -> int:
@@ -104,6 +119,69 @@ def factor(moments: npt.NDArray[np.floating], *, damping: float = 0.01, name: st
             influence[group, start : start + width, :width] = (lower / scale[:, None]).T
             importance[group, start : start + width] = scale**2
     return Form(influence, importance)
+
+
+def factor_with_mean(
+    moments: npt.NDArray[np.floating],
+    mean: npt.NDArray[np.floating],
+    *,
+    damping: float = 0.01,
+    name: str | None = None,
+) -> Form:
+    """Factor second moments of which narrow blocks on the diagonal are known; outside of them, inputs are independent.
+
+    The whole matrix is then ``blocks + mean mean^T``, and its factor needs no more memory than its blocks.
+
+    Args:
+        moments: ``E[x x^T]``, the blocks on the diagonal, shape (groups, columns, block); block divides columns.
+        mean: ``E[x]``, shape (groups, columns).
+        damping: what is added to the diagonal of the covariance, as a share of the mean of the second moments.
+        name: of the tensor, for errors.
+
+    Returns:
+        The form, with ``mean`` and ``carry``.
+
+    Raises:
+        InvalidModel: moments or means are not finite, or the moments not positive semidefinite.
+
+    Complexity: columns * block**2 multiplications per group.
+
+    Source: block elimination from the last columns to the first. What is left of the means after some blocks is again
+    a multiple of ``mean mean^T`` (the matrix inversion lemma).
+    """
+    groups, columns, block = moments.shape
+    if mean.shape != (groups, columns) or columns % block:
+        raise InvalidModel(f"moments of shape {moments.shape} and means of {mean.shape} do not fit", tensor=name)
+    if not (np.isfinite(moments).all() and np.isfinite(mean).all()):
+        raise InvalidModel("the moments of the inputs are not finite", tensor=name)
+    shape = (groups, columns // block, block)
+    m = mean.astype(np.float64).reshape(shape)
+    covariance = moments.astype(np.float64).reshape(*shape, block) - m[..., :, None] * m[..., None, :]
+    index = np.arange(block)
+    powers = moments.reshape(*shape, block)[..., index, index].mean(axis=(1, 2), dtype=np.float64)
+    added = np.where(powers > 0, damping * powers, 1.0)
+    covariance[..., index, index] = np.maximum(covariance[..., index, index], 0) + added[:, None, None]
+    try:
+        solved = m / covariance[..., 0] if block == 1 else np.linalg.solve(covariance, m[..., None])[..., 0]
+        # What is left of mean mean^T at each block, after those that come later.
+        shares = (m * solved).sum(axis=2)
+        left = 1 / (1 + shares[:, ::-1].cumsum(axis=1)[:, ::-1] - shares)
+        own = covariance + left[:, :, None, None] * (m[..., :, None] * m[..., None, :])
+        lower = np.sqrt(own) if block == 1 else np.linalg.cholesky(own[..., ::-1, ::-1]).swapaxes(-1, -2)
+    except np.linalg.LinAlgError:
+        raise InvalidModel("the second moments of the inputs are not positive semidefinite", tensor=name) from None
+    lower = lower[..., ::-1, ::-1]
+    scale = lower[..., index, index]
+    influence = (lower / scale[..., :, None]).swapaxes(-1, -2)
+    # own^-1 (left * m), by the same lemma.
+    carry = solved * (left / (1 + left * shares))[..., None]
+    flat = (groups, columns)
+    return Form(
+        np.ascontiguousarray(influence, np.float32).reshape(groups, columns, block),
+        np.ascontiguousarray(scale**2, np.float32).reshape(flat),
+        np.ascontiguousarray(m, np.float32).reshape(flat),
+        np.ascontiguousarray(carry, np.float32).reshape(flat),
+    )
 
 
 def _lower_factor(moments: npt.NDArray[np.float64], added: float, name: str | None) -> npt.NDArray[np.float64]:
@@ -177,6 +255,8 @@ def quantize_feedback(
         if form.groups != 1 or row_form.importance.shape != (1, rows):
             raise InvalidModel("the form of its rows does not fit", tensor=name)
         importance = row_form.importance[0]
+    if row_form is not None and form.carry is not None:
+        raise InvalidModel("a form with means goes without a form of its rows", tensor=name)
     if importance.shape != (rows,) or not np.isfinite(importance).all() or (importance < 0).any():
         raise InvalidModel("there must be one row importance of at least 0 for each row", tensor=name)
     if not flat.size:
@@ -188,6 +268,23 @@ def quantize_feedback(
             # Costs are in squared steps.
             levels = search.run(_rates(levels, dependent, unary_length, rate_weight / (step * step)))
     return levels.reshape(weights.shape)
+
+
+def feed_back(
+    weights: npt.NDArray[np.float32],
+    form: Form,
+    *,
+    step: float,
+    dependent: bool,
+    rates: FrozenRates | None = None,
+    threads: int = 1,
+    name: str | None = None,
+) -> Levels:
+    """Return the levels of one search of :func:`quantize_feedback`, with rates in squared steps times importance."""
+    rows = weights.shape[0]
+    matrix = flat(weights.astype(np.float32, copy=False)).reshape(rows, math.prod(weights.shape[1:]))
+    search = _LevelSearch(matrix, form, np.ones(rows, np.float32), None, step, dependent, threads, name)
+    return search.run(rates).reshape(weights.shape)
 
 
 def _rates(levels: Levels, dependent: bool, unary_length: int, price: float) -> FrozenRates:
@@ -250,6 +347,8 @@ class _LevelSearch:
                 "row_influence": self.row_form.influence[0, first:end].reshape(-1),
                 "row_block": self.row_form.block,
             }
+        if self.form.mean is not None and self.form.carry is not None:
+            rows = {"mean": self.form.mean[groups].reshape(-1), "carry": self.form.carry[groups].reshape(-1)}
         with failing_as(_too_large(self.name)):
             quantize_stripe(
                 self.weights[first:end].reshape(-1),
