@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 __all__ = [
+    "OutputChange",
     "confidence_interval",
     "divergence",
     "divergence_rows",
@@ -31,6 +34,7 @@ __all__ = [
     "inference",
     "kl_divergence",
     "network_with",
+    "output_change",
     "resample",
     "standard_error",
 ]
@@ -132,6 +136,66 @@ def divergence_scores(outputs: str, rows: Sequence[npt.NDArray[np.float64]]) -> 
     """Return the scores of :func:`divergence` of the :func:`divergence_rows` of all batches."""
     samples = np.concatenate(rows)
     return Scores(samples) if outputs == "logits" else Scores(samples, _quotient)
+
+
+@dataclasses.dataclass(frozen=True)
+class OutputChange:
+    """How far the outputs of a network are from those of another on the same inputs.
+
+    Attributes:
+        divergence: the mean Kullback-Leibler divergence of logits in nats, or, for values, the square of
+            ``relative_error``; from 0.
+        relative_error: norm of the difference of all outputs, divided by the norm of the outputs of the other network;
+            from 0.
+        agreement: share of the positions at which both find the same class, 0 to 1; None for values.
+    """
+
+    divergence: float
+    relative_error: float
+    agreement: float | None = None
+
+    def __str__(self) -> str:
+        """Return relative error and agreement in percent, as a line for people."""
+        same = "" if self.agreement is None else f", same class for {100 * self.agreement:.4g} %"
+        return f"outputs change by {100 * self.relative_error:.3g} %{same}"
+
+
+def output_change(task: Task, reference: nn.Module, module: nn.Module, which: str = "evaluation") -> OutputChange:
+    """Return how far the outputs of a network are from those of another, on the batches of a task.
+
+    Args:
+        task: gives the batches, and says what the outputs are.
+        reference: the network to compare with, usually the float one.
+        module: the network to judge.
+        which: batches of the task: ``"evaluation"``, ``"calibration"`` or ``"train"``; their inputs are used alone.
+
+    Raises:
+        InvalidConfig: the task has no such batches.
+
+    Example:
+        >>> import torch, netpress
+        >>> network, other = torch.nn.Linear(8, 4, bias=False), torch.nn.Linear(8, 4, bias=False)
+        >>> _ = other.load_state_dict({"weight": 1.01 * network.weight.data})
+        >>> task = netpress.Task(evaluation_batches=[torch.ones(2, 8)], outputs="logits")
+        >>> print(output_change(task, network, other))
+        outputs change by 1 %, same class for 100 %
+    """
+    is_logits = task.outputs == "logits"
+    rows, squares, same = [], [], []
+    for batch in task.batches(which):
+        with inference(reference):
+            expected = task.output(reference, batch).cpu()
+        with inference(module):
+            changed = task.output(module, batch).cpu()
+        squares.append(_squares(expected, changed))
+        if is_logits:
+            rows.append(_kl_rows(expected, changed))
+            classes = 1 if expected.ndim == 4 else -1
+            same.append((expected.argmax(classes) == changed.argmax(classes)).double().reshape(-1).numpy())
+    squared = _quotient(np.concatenate(squares))
+    if not is_logits:
+        return OutputChange(squared, math.sqrt(squared))
+    return OutputChange(float(np.concatenate(rows).mean()), math.sqrt(squared), float(np.concatenate(same).mean()))
 
 
 def kl_divergence(reference: Tensor, found: Tensor) -> Tensor:

@@ -43,6 +43,8 @@ def test_promise(run: Run, file: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.stderr
     assert "yes" in result.stdout
     assert "error 0 -> " in result.stdout
+    assert "Outputs change by" in result.stdout
+    assert "with a confidence of 0.8; 0.0005 promised" in result.stdout
     assert set(netpress.load(out)) == {"0.weight", "0.bias", "2.weight", "2.bias"}
 
 
@@ -53,6 +55,16 @@ def test_size_as_json(run: Run, file: Path, tmp_path: Path) -> None:
     assert content["met"]
     assert content["bytes"] == out.stat().st_size <= 700
     assert len(content["curve"]) <= 8
+
+
+def test_drop_as_json(run: Run, file: Path, tmp_path: Path) -> None:
+    arguments = ("--max-drop", 0.0005, "--verify", 0.25, "-o", tmp_path / "toy.nnc", "--json", "--budget", 6)
+    content = run("compress", "--task", f"{file}:task", *arguments).json
+    assert content["limit"] == 0.0005
+    assert content["verification"]["samples"] == 25
+    assert content["verification"]["confirmed"] == content["met"]
+    assert 0 < content["change"]["relative_error"] < 0.1
+    assert len(content["band"]) == len(content["curve"]) <= 5
 
 
 def test_promise_that_cannot_be_kept(run: Run, file: Path, tmp_path: Path) -> None:
@@ -108,7 +120,7 @@ def test_options_of_the_encoder(
 
     monkeypatch.setattr(netpress, "compress", compress)
     assert run("compress", "--task", f"{file}:task", "--max-drop", "0.1", *words.split()).exit_code == 1
-    own = ("task", "max_drop", "max_bytes", "budget", "confidence", "progress")
+    own = ("task", "max_drop", "max_bytes", "budget", "confidence", "verify", "progress")
     assert {name: value for name, value in seen[0].items() if name not in own} == {"effort": 8, **expected}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from typing import Annotated, Any
 
@@ -27,7 +28,16 @@ __all__ = ["compress"]
 
 
 @options.with_config(
-    without=("qp", "bit_depth", "allocation", "optimize_qp", "fold_batch_norm", "batch_norm_epsilon", "profile"),
+    without=(
+        "qp",
+        "quality",
+        "bit_depth",
+        "allocation",
+        "optimize_qp",
+        "fold_batch_norm",
+        "batch_norm_epsilon",
+        "profile",
+    ),
     defaults={"effort": 8},
 )
 def compress(
@@ -59,6 +69,10 @@ def compress(
     confidence: Annotated[
         float, typer.Option(min=0.5, max=0.999, help="How sure the promise has to be, if the metric has samples.")
     ] = 0.8,
+    verify: Annotated[
+        float,
+        typer.Option(min=0.0, max=0.9, help="Share of the samples kept apart for a last look at what was chosen."),
+    ] = 0.0,
     data: Annotated[
         str | None, typer.Option(metavar="DIR", help="Folder with the data of the task.", show_default=False)
     ] = None,
@@ -90,6 +104,7 @@ def compress(
                 max_bytes=max_bytes,
                 budget=int(budget) if budget.isdecimal() else budget,
                 confidence=confidence,
+                verify=verify,
                 **settings,
                 progress=report,
             )
@@ -100,7 +115,11 @@ def compress(
         if as_json:
             content = {field.name: getattr(result, field.name) for field in dataclasses.fields(result)}
             del content["data"]
-            content["curve"] = [dataclasses.asdict(trial) for trial in result.curve]
+            for name in ("curve", "band"):
+                content[name] = [dataclasses.asdict(entry) for entry in content[name]]
+            for name in ("change", "verification"):
+                content[name] = content[name] and dataclasses.asdict(content[name])
+            content["limit"] = result.limit if math.isfinite(result.limit) else None
             print_json({"output": target, "bytes": len(result.data), **content, "seconds": seconds})
         elif not quiet:
             _print(result, target, seconds)
@@ -120,13 +139,14 @@ def _number(text: str | None) -> float | str | None:
 
 
 def _print(result: netpress.CompressionResult, target: str, seconds: float) -> None:
-    table = make_table("qp", "bytes", result.metric_name, "drop", "margin", "kept", left=("kept",))
+    table = make_table("qp", "bytes", result.metric_name, "drop", "expected", "margin", "kept", left=("kept",))
     for trial in sorted(result.curve, key=lambda trial: trial.bytes):
         table.add_row(
             str(trial.qp),
             str(trial.bytes),
             display_number(trial.metric),
             display_number(trial.drop),
+            display_number(trial.expected),
             display_number(trial.margin),
             "yes" if trial.kept else "no",
         )
@@ -134,3 +154,5 @@ def _print(result: netpress.CompressionResult, target: str, seconds: float) -> N
     sizes = f"{human_bytes(result.float_bytes)} -> {human_bytes(len(result.data))}"
     metrics = f"{result.metric_name} {result.baseline:.6g} -> {result.metric:.6g} {result.unit}".rstrip()
     print_line(f"{display_name(target)}: {sizes}, {metrics} ({seconds:.1f} s)")
+    for line in result.notes():
+        print_line(line)
