@@ -57,8 +57,8 @@ def make_difference(new: Source, base: Mapping[str, Array]) -> Difference:
     """Subtract a base from a model, tensor by tensor.
 
     A float tensor's difference is taken in float32. An integer tensor's is exact; where it leaves 32 bits, for tensors
-    whose values become all the same, and for tensors that the base does not have in this shape and kind of type, the
-    new value is coded instead.
+    whose values become all the same, for floats of which some are so much smaller than before that the sum would be
+    zero, and for tensors that the base does not have in this shape and kind of type, the new value is coded instead.
 
     Args:
         new: the model.
@@ -93,8 +93,10 @@ def _difference(value: Array, old: Array) -> Array | None:
         if _becomes_constant(value, old):
             return None
         with np.errstate(over="ignore", invalid="ignore"):
-            difference: Array = value.astype(np.float32) - old.astype(np.float32)
-        return difference if np.isfinite(difference).all() else None
+            single = old.astype(np.float32)
+            difference: Array = value.astype(np.float32) - single
+            lost = (single + difference == 0) & (value != 0)
+        return None if lost.any() or not np.isfinite(difference).all() else difference
     if value.dtype == np.uint64 or not value.size:
         return None if value.size and not np.array_equal(value, old) else np.zeros(value.shape, np.int32)
     wide = value.astype(np.int64) - old.astype(np.int64)

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from netpress.parameters import Block, ParameterKind
+from netpress.parameters import Block, Parameter, ParameterKind
 
-__all__ = ["find_blocks", "unpaired_batch_norms"]
+__all__ = ["find_blocks", "row_factors", "unpaired_batch_norms"]
 
 
 class _BatchNorm(NamedTuple):
@@ -97,6 +97,30 @@ def find_blocks(
         for layer in layers.values()
         if layer.path in pairs
     ]
+
+
+def row_factors(parameters: Sequence[Parameter]) -> dict[str, npt.NDArray[np.float64]]:
+    """Return what batch norms multiply the rows of the weights before them by: ``abs(gamma) / sqrt(var + 1e-5)``.
+
+    Args:
+        parameters: the model, in its order; values of batch norms are loaded, the new ones of an update.
+
+    Returns:
+        Weight name -> factors of shape ``(rows,)``, for the weights that names and shapes tell to be followed by a
+        batch norm; see :func:`find_blocks`.
+    """
+    by_name = {p.name: p for p in parameters}
+    blocks = find_blocks({p.name: p.shape for p in parameters}, {p.name: p.kind for p in parameters})
+
+    def vector(name: str | None) -> npt.NDArray[np.float64]:
+        p = by_name[str(name)]
+        new = p.new
+        return np.asarray(p.value if new is None else new, np.float64)
+
+    return {
+        block.weight: np.abs(vector(block.bn_gamma)) / np.sqrt(np.maximum(vector(block.bn_var), 0) + block.epsilon)
+        for block in blocks
+    }
 
 
 def unpaired_batch_norms(
