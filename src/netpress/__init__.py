@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 from netpress.api import decode, encode, load, open, save
 from netpress.bitstream.reader import NetpressWarning
 from netpress.calibration.blocks import quantize_blocks
+from netpress.calibration.data_free import data_free_calibration
 from netpress.calibration.measured import calibrate
 from netpress.calibration.quantizer import CorrectedModel, quantize_corrected, quantize_model
 from netpress.calibration.residence import empty_parameters
 from netpress.calibration.statistics import Calibration, LayerStatistics
 from netpress.chain import ChainLink, UpdateChain
+from netpress.codec.check import Check, CheckedStream, CheckResult
 from netpress.codec.decoder import Decoder
 from netpress.codec.encoder import Encoder
 from netpress.codec.stream import Stream, StreamInfo, TensorInfo
@@ -45,6 +47,9 @@ __all__ = [
     "Block",
     "Calibration",
     "ChainLink",
+    "Check",
+    "CheckResult",
+    "CheckedStream",
     "CompressionResult",
     "CorrectedModel",
     "DecodeLimits",
@@ -73,6 +78,7 @@ __all__ = [
     "__version__",
     "calibrate",
     "compress",
+    "data_free_calibration",
     "decode",
     "empty_parameters",
     "encode",

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from netpress.calibration.quantizer import quantize_corrected
 from netpress.calibration.statistics import Calibration
+from netpress.codec.check import Check, CheckedStream, checked
 from netpress.codec.decoder import Decoder
 from netpress.codec.difference import apply_difference, make_difference, read_model
 from netpress.codec.encoder import Encoder
@@ -39,6 +40,7 @@ def encode(
     base: Any = None,
     quantized: Mapping[str, QuantizedTensor] | None = None,
     calibration: Calibration | None = None,
+    check: Any = None,
     executor: Executor | None = None,
     progress: Progress | None = None,
     **options: Any,
@@ -48,7 +50,7 @@ def encode(
     Args:
         source: a dictionary of arrays, a torch module or state dictionary, or the path of a model file; see
             :func:`netpress.formats.open_source`.
-        config: settings; None for the defaults, which lose nothing visible.
+        config: settings; None for the defaults, which keep what a model does: see docs/quality.md.
         base: the model that the receiver holds already, in the same forms: only the difference is coded, or the new
             value of a tensor where that is smaller. What did not change is left out.
         quantized: integers of tensors that are quantised already, by name; the others are quantised as the settings
@@ -57,6 +59,10 @@ def encode(
             network change least, as :func:`netpress.quantize_corrected` does it. Needs ``qp``, then that of a weight of
             average sensitivity; other parameters get a qp 3.5 octaves finer unless ``nonweight_qp`` says otherwise. Not
             with ``base`` or ``quantized``.
+        check: inputs for the network, or a :class:`Check` that says more: the outputs before and after are compared,
+            and where they change by more than 5 %, the tensors that do most get finer steps. What was found is in the
+            attribute ``check`` of the stream, a :class:`CheckResult`. Needs a torch module; not with ``base`` or
+            ``quantized``.
         executor: runs the tensors, e.g. of a Dask client; None uses all cores with threads.
         progress: called with values done, values in all and the name of the tensor just finished.
         **options: fields of :class:`EncodeConfig`; they overrule ``config``.
@@ -74,11 +80,45 @@ def encode(
         >>> netpress.decode(data)["w"].shape
         (64, 64)
     """
-    sink = io.BytesIO()
-    _encode_to(
-        sink, source, EncodeConfig.with_options(config, options), base, quantized, calibration, executor, progress
-    )
-    return sink.getvalue()
+    config = EncodeConfig.with_options(config, options)
+    if check is None:
+        sink = io.BytesIO()  # not in a function of its own: warnings name the caller's line
+        _encode_to(sink, source, config, base, quantized, calibration, executor, progress)
+        return sink.getvalue()
+    if base is not None or quantized is not None:
+        raise InvalidConfig("a check excludes a base and quantised tensors")
+    return _checked(source, config, Check.of(check), calibration, executor, progress)
+
+
+def _checked(
+    source: Any,
+    config: EncodeConfig,
+    check: Check,
+    calibration: Calibration | None,
+    executor: Executor | None,
+    progress: Progress | None,
+) -> CheckedStream:
+    """Encode a network and look at its outputs."""
+    with open_source(source) as model:
+        module: Any = model.torch_module
+    if module is None:
+        raise InvalidConfig("a check runs the network, so it needs a torch module, not its tensors alone")
+
+    def encoded(finer: Mapping[str, int]) -> bytes:
+        qps = {**(config.qp_per_tensor or {}), **finer}
+        own = config.replace(qp_per_tensor=qps) if finer else config
+        sink = io.BytesIO()
+        _encode_to(sink, source, own, None, None, calibration, executor, progress)
+        return sink.getvalue()
+
+    def decoded(data: bytes) -> dict[str, Array]:
+        return decode(data, reconstruct=True, executor=executor)
+
+    def steps(data: bytes) -> dict[str, int]:
+        with Stream(data) as stream:
+            return {tensor.name: tensor.qp for tensor in stream.info().tensors if tensor.qp is not None}
+
+    return checked(module, check, encoded, decoded, steps, config)
 
 
 def _encode_to(
@@ -186,6 +226,7 @@ def save(
     base: Any = None,
     quantized: Mapping[str, QuantizedTensor] | None = None,
     calibration: Calibration | None = None,
+    check: Any = None,
     executor: Executor | None = None,
     progress: Progress | None = None,
     **options: Any,
@@ -205,7 +246,11 @@ def save(
     if config.checksums is None and config.can_carry_record:
         config = config.replace(checksums=True)
     with atomic_writer(path) as file:
-        _encode_to(file, source, config, base, quantized, calibration, executor, progress)
+        if check is None:
+            _encode_to(file, source, config, base, quantized, calibration, executor, progress)
+        else:
+            arguments: dict[str, Any] = {"base": base, "quantized": quantized, "calibration": calibration}
+            file.write(encode(source, config, check=check, executor=executor, progress=progress, **arguments))
         return file.tell()
 
 

@@ -21,6 +21,7 @@ SHARED = Path(os.environ.get("NETPRESS_SHARED", Path(__file__).resolve().parents
 
 pytestmark = [
     pytest.mark.interop,
+    pytest.mark.filterwarnings("ignore:the steps are too coarse"),
     pytest.mark.skipif(not nncodec.available(), reason="no NNCodec (set NETPRESS_PEER)"),
 ]
 
@@ -202,3 +203,25 @@ def test_updates_of_nncodec() -> None:
     assert len(sizes) == 2
     assert held["w"] == pytest.approx(models[-1]["w"], abs=2e-3)
     assert sum(sizes) > sum(found["coarse"][0])
+
+
+def test_tensors_that_one_step_does_not_suit(tmp_path: Path) -> None:
+    """Masks, second moments, rows of any size, outliers, small values: their codebooks and steps are plain NNC."""
+    rows = (RNG.normal(0, 1, (40, 30)) * 10 ** np.linspace(-5, 0, 40)[:, None]).astype(np.float32)
+    outlier = RNG.normal(0, 0.02, (30, 40)).astype(np.float32)
+    outlier[3, 4] = 1e4
+    model = {
+        "mask": (RNG.random((40, 30)) < 0.5).astype(np.float32),
+        "additive": np.triu(np.full((16, 16), -1e4, np.float32), 1),
+        "constant": np.full((9, 9), 0.1, np.float32),
+        "positions": np.arange(64, dtype=np.float32),
+        "moments": (10 ** RNG.uniform(-12, -3, (40, 30))).astype(np.float32),
+        "running_var": (10 ** RNG.uniform(-9, 1, 50)).astype(np.float32),
+        "rows": rows,
+        "outlier": outlier,
+        "small": (RNG.normal(0, 1, (20, 30)) * 1e-14).astype(np.float32),
+        "usual": SMALL["conv.weight"],
+    }
+    assert_same(coded_tensors(netpress.encode(model)), decoded_by_peer(netpress.encode(model), tmp_path))
+    smallest = {"w": (RNG.normal(0, 1, (20, 30)) * 1e-30).astype(np.float32)}
+    assert_same(coded_tensors(netpress.encode(smallest)), decoded_by_peer(netpress.encode(smallest), tmp_path))

@@ -8,6 +8,7 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_roundtrip import float_arrays, integer_arrays
@@ -79,6 +80,7 @@ def test_versions_are_those_chained_by_hand(sequence: list[Model], every: int | 
         assert opened.verify() == []
 
 
+@pytest.mark.filterwarnings("ignore:the steps are too coarse")
 @relaxed
 @given(sequences(), st.integers(-32, -12), st.data())
 def test_the_error_is_that_of_one_quantisation(sequence: list[Model], qp: int, data: st.DataObject) -> None:

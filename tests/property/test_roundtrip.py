@@ -78,6 +78,7 @@ def test_default(model: dict[str, Array]) -> None:
     check(model, netpress.decode(netpress.encode(model)), None)
 
 
+@pytest.mark.filterwarnings("ignore:the steps are too coarse")
 @relaxed
 @given(models, st.integers(-40, 0))
 def test_uniform_quantisation_is_within_half_a_step(model: dict[str, Array], qp: int) -> None:

@@ -142,7 +142,7 @@ def test_retraining_is_reproducible_and_seeded() -> None:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_scaling_by_one_changes_nothing(name: str) -> None:
     network, x = make(name)
-    candidate = Candidate.start(network, Task(), {"qp": -60})
+    candidate = Candidate.start(network, Task(), {"qp": -60, "error_feedback": False})
     plain = candidate.restored(candidate.encode())
     for _, layer, leaf in list(scaled_layers(candidate.module)):
         weight = getattr(layer, leaf).detach()

@@ -73,6 +73,7 @@ def test_more_effort_is_not_larger() -> None:
     assert sizes[0] >= sizes[1] >= sizes[2]
 
 
+@pytest.mark.filterwarnings("ignore:the steps are too coarse")
 def test_config_and_options() -> None:
     model = {"w": laplace(16, 16)}
     config = netpress.EncodeConfig(qp=-10)
@@ -281,6 +282,7 @@ def test_sparsity() -> None:
     assert 0.75 < np.mean(decoded["w"] == 0) < 0.9
 
 
+@pytest.mark.filterwarnings("ignore:the steps are too coarse")
 def test_qp_is_the_step() -> None:
     weight = laplace(32, 32)
     for qp in (-40, -20, -8):

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from netpress.config import Quality
 from netpress.errors import InvalidModel
 from netpress.parameters import Parameter, ParameterKind
 from netpress.quantize.automatic_steps import automatic_qp, mean_weight_size
@@ -37,7 +38,7 @@ def automatic(value: Any, kind: ParameterKind = W, **options: Any) -> tuple[int,
 
 def test_automatic_reaches_the_ratio() -> None:
     w = normal(64, 64, scale=0.05)
-    _, step = automatic(w, dependent=False, snr_db_weights=30)
+    _, step = automatic(w, dependent=False, quality=Quality(30.0, 54.0))
     noise = w - np.round(w / step) * step
     snr = 10 * np.log10(np.mean(w.astype(float) ** 2) / np.mean(noise**2))
     assert 29.8 < snr < 32.2  # at most one qp finer, and rows differ a little

@@ -144,6 +144,7 @@ def test_keyframes_bound_the_streams_that_a_version_needs(tmp_path: Path, monkey
     assert chain.export(3) == (tmp_path / "000003.nnc").read_bytes()
 
 
+@pytest.mark.filterwarnings("ignore:the steps are too coarse")
 def test_settings_stay(tmp_path: Path) -> None:
     make_chain(tmp_path, 1)
     chain = UpdateChain.open(tmp_path)

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from netpress.errors import InvalidConfig, InvalidModel
+from netpress.quantize.feedback import Form, factor_with_mean
 
 __all__ = ["COLUMNS", "ROWS", "TABLE", "Calibration", "LayerStatistics"]
 
@@ -27,6 +28,8 @@ TABLE = "table"
 
 _LAYOUTS = (COLUMNS, ROWS, TABLE)
 _FORMAT = "netpress calibration 1"
+# Moments that are not measured may be wrong: no input is taken to matter less than this share of the mean.
+_DATA_FREE_DAMPING = 0.1
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -64,6 +67,14 @@ class LayerStatistics:
             raise InvalidConfig(f"a layout is one of {', '.join(_LAYOUTS)}, not {self.layout!r}")
         if self.moments.ndim != 3 or self.mean.shape != self.moments.shape[:2]:
             raise InvalidConfig(f"moments of shape {self.moments.shape} and means of {self.mean.shape} do not fit")
+
+    def form(self, name: str | None = None) -> Form:
+        """Return what errors of the weight cost, if inputs of different blocks are independent, as without samples.
+
+        Raises:
+            InvalidModel: the moments are not finite; names the weight.
+        """
+        return factor_with_mean(self.moments, self.mean, damping=_DATA_FREE_DAMPING, name=name)
 
     def merged(self, other: LayerStatistics, share: float) -> LayerStatistics:
         """Return the statistics of both; ``share`` is the part of the samples that are this one's.

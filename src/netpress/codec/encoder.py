@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import warnings
 from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import Executor
 from typing import Any
 
-from netpress.bitstream import ByteSink, ModelParameterSet, Start, Topology, UnitWriter
+from netpress.bitstream import ByteSink, ModelParameterSet, NetpressWarning, Start, Topology, UnitWriter
 from netpress.bitstream.units import Content
+from netpress.calibration.data_free import data_free_statistics
+from netpress.calibration.statistics import LayerStatistics
 from netpress.codec.checksums import ChecksumWriter
 from netpress.codec.difference import Difference
 from netpress.codec.prepare import PreparedModel, StreamUnit, prepare_model
@@ -22,8 +25,10 @@ from netpress.codec.update_state import UpdateState
 from netpress.config import EncodeConfig
 from netpress.formats import open_source
 from netpress.parallel import Progress, ordered_map
-from netpress.quantize.steps import StepRule, assign_steps
+from netpress.quantize.losses import describe_losses
+from netpress.quantize.steps import StepRule, assign_steps, suitable_base_qp
 from netpress.quantize.tensor import QuantizedTensor
+from netpress.transforms.batch_norm_pairs import row_factors
 
 __all__ = ["Encoder"]
 
@@ -94,16 +99,19 @@ class Encoder:
         """
         update = self.config.differences if update is None else update
         difference = source if isinstance(source, Difference) else None
-        prepared = prepare_model(
-            open_source(source) if difference is None else difference.source, self.config, difference
-        )
+        model = open_source(source) if difference is None else difference.source
+        prepared = prepare_model(model, self.config, difference)
+        statistics = data_free_statistics(model) if self._feeds_back(difference) else {}
         sums = ChecksumWriter(sink) if self.config.checksums else None
         writer = UnitWriter(sink if sums is None else sums)
         integers = prepared.by_stream_name(quantized or {})
-        coded = self._code(prepared, integers, update, executor, progress, difference is not None)
+        known = prepared.statistics(statistics)
+        config = self._with_base_qp(prepared, integers)
+        coded = self._code(prepared, config, integers, known, update, executor, progress, difference is not None)
         if not self.config.signals_parents:
             names = [p.name for p in prepared.parameters]
-            self._write_parameter_sets(writer, sums, _completed(prepared.record(names), record), parameter_set)
+            whole = prepared.record(names)
+            self._write_parameter_sets(writer, sums, config, _completed(whole, record), parameter_set)
         else:
             # Which tensors an update leaves out is known at its end only, and the record counts those that are there.
             complete = frozenset() if difference is None else difference.complete
@@ -116,15 +124,29 @@ class Encoder:
                 whole.complete = {
                     i for i, n in enumerate(names) if n in replaced or prepared.original_name(n) in complete
                 }
-            self._write_parameter_sets(writer, sums, _completed(whole, record), parameter_set)
+            self._write_parameter_sets(writer, sums, config, _completed(whole, record), parameter_set)
             coded = iter(needed)
+        losses: dict[str, str] = {}
         for unit in coded:
+            losses |= {prepared.original_name(n): part for n, part in unit.losses.items() if n not in integers}
             self._write(writer, sums, unit.header, unit.payload)
             if update:
                 self._take_over(unit)
         if sums is not None:
             writer.write(Topology(topology_data=sums.text()))
         writer.finish()
+        if losses and not self.config.is_reference:
+            warnings.warn(describe_losses(losses), NetpressWarning, stacklevel=4)
+
+    def _feeds_back(self, difference: Difference | None) -> bool:
+        """Whether errors of weights are fed back: not where their values are differences, or zero for a purpose.
+
+        Nor without the trellis, whose user wants the nearest level.
+        """
+        config = self.config
+        whole = difference is None and not config.differences
+        plain = not config.is_reference and config.use_dq and config.sparsity == 0 and config.scan_order == 0
+        return config.error_feedback and whole and plain
 
     @staticmethod
     def _write(writer: UnitWriter, sums: ChecksumWriter | None, content: Content, payload: bytes = b"") -> None:
@@ -132,17 +154,24 @@ class Encoder:
         if sums is not None:
             sums.end_unit()
 
+    def _with_base_qp(self, prepared: PreparedModel, given: Mapping[str, QuantizedTensor]) -> EncodeConfig:
+        """Return the settings for a stream, with the names that tensors have in it."""
+        config = prepared.with_stream_names(self.config)
+        base_qp = suitable_base_qp(prepared.parameters, config, given=given)
+        return config if base_qp == config.base_qp else config.replace(base_qp=base_qp)
+
     def _code(
         self,
         prepared: PreparedModel,
+        config: EncodeConfig,
         given: Mapping[str, QuantizedTensor],
+        statistics: Mapping[str, LayerStatistics],
         update: bool,
         executor: Executor | None,
         progress: Progress | None,
         is_update: bool,
     ) -> Iterator[CodedUnit]:
         """Code all data units, in order."""
-        config = prepared.with_stream_names(self.config)
         steps = assign_steps(
             prepared.parameters,
             config,
@@ -150,9 +179,10 @@ class Encoder:
             uniform=prepared.uniform(given),
             decomposed=prepared.decomposed,
             is_update=is_update,
+            row_factors=row_factors(prepared.parameters) if config.qp is None and config.bit_depth is None else None,
         )
         # Made as the workers take them, so that only the tensors under way are in memory.
-        jobs = (self._job(unit, config, steps, given, update) for unit in prepared.units)
+        jobs = (self._job(unit, config, steps, given, statistics, update) for unit in prepared.units)
         total = sum(p.size for p in prepared.parameters)
         done = 0
         results = ordered_map(code_unit, jobs, executor=executor, size=lambda job: job.size)
@@ -176,10 +206,10 @@ class Encoder:
         self,
         writer: UnitWriter,
         sums: ChecksumWriter | None,
+        config: EncodeConfig,
         record: Record,
         parameter_set: Mapping[str, Any] | None,
     ) -> None:
-        config = self.config
         self._write(writer, sums, Start(config.profile))
         mps = ModelParameterSet(
             mps_qp_density=config.qp_density,
@@ -207,6 +237,7 @@ class Encoder:
         config: EncodeConfig,
         steps: Mapping[str, StepRule],
         given: Mapping[str, QuantizedTensor],
+        statistics: Mapping[str, LayerStatistics],
         update: bool,
     ) -> UnitJob:
         state = self.state
@@ -221,6 +252,7 @@ class Encoder:
                 base=state.levels.get(p.name) if config.temporal_contexts else None,
                 history=state.histories.get(p.name) if config.history_contexts else None,
                 quantized=given.get(p.name),
+                statistics=statistics.get(p.name),
                 new=p.new,  # type: ignore[arg-type]
             )
             for role, p in unit.members

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from netpress.bitstream import MemberRole
+from netpress.calibration.statistics import LayerStatistics
 from netpress.codec.difference import Difference
 from netpress.codec.record import CodedTensor, FoldedLayer, Record
 from netpress.config import EncodeConfig
@@ -100,6 +101,18 @@ class PreparedModel:
         if unknown:
             raise InvalidModel("was given quantised, but the model does not have it", tensor=min(unknown))
         return given
+
+    def statistics(self, known: Mapping[str, LayerStatistics]) -> dict[str, LayerStatistics]:
+        """Return what is known about weights, by name in the source, by the name in the stream, where it fits."""
+        found = {}
+        for parameter in self.parameters:
+            layer = known.get(self.original_name(parameter.name))
+            if layer is None or parameter.is_integer or len(parameter.shape) < 2:
+                continue
+            groups, columns, _ = layer.moments.shape
+            if math.prod(parameter.shape[1:]) == columns and parameter.shape[0] % groups == 0:
+                found[parameter.name] = layer
+        return found
 
     def uniform(self, given: Mapping[str, QuantizedTensor]) -> set[str]:
         """Return the tensors that share a unit with one that is given without the trellis: one flag says it for all."""

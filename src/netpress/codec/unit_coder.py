@@ -6,6 +6,7 @@ A job holds everything it needs, so that jobs can run in any order and place.
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,15 +14,17 @@ import numpy.typing as npt
 from netpress.bitstream import Codebook, CompressedParameterTypes, DataUnit, EntryPoint, MemberRole, PayloadType
 from netpress.bitstream.payload import CodedLevels, encode_payload
 from netpress.bitstream.units import INFERRED_UNARY_LENGTH_MINUS1
+from netpress.calibration.statistics import LayerStatistics
 from netpress.config import EncodeConfig
 from netpress.errors import InvalidConfig, InvalidModel
 from netpress.native import Search, TensorCoding, matrix_shape
 from netpress.parameters import ParameterKind
 from netpress.quantize.codebook import codebook_header_bits, codebook_levels, reference_prefers_codebook
-from netpress.quantize.levels import quantize
+from netpress.quantize.levels import quantize, quantize_with_form
+from netpress.quantize.losses import lost_part
 from netpress.quantize.reference_steps import clip_levels
 from netpress.quantize.step_size import qp_range
-from netpress.quantize.steps import StepRule
+from netpress.quantize.steps import FixedStep, StepRule
 from netpress.quantize.tensor import QuantizedTensor
 
 __all__ = ["CodedUnit", "QuantizedMember", "UnitJob", "UnitTensor", "code_members", "code_unit"]
@@ -33,8 +36,9 @@ Levels = npt.NDArray[np.int32]
 class UnitTensor:
     """One tensor of a data unit to be coded, float32 or int32.
 
-    ``step`` is the rule of its step. ``quantized`` holds the integers where they are chosen already. ``new`` is the new
-    value where ``value`` is a difference to a base model. ``base`` and ``history`` come from the updates before.
+    ``step`` is the rule of its step. ``quantized`` holds the integers where they are chosen already, ``statistics``
+    what is known about the inputs of a weight. ``new`` is the new value where ``value`` is a difference to a base
+    model. ``base`` and ``history`` come from the updates before.
     """
 
     name: str
@@ -46,6 +50,7 @@ class UnitTensor:
     base: Levels | None = None
     history: npt.NDArray[np.uint8] | None = None
     quantized: QuantizedTensor | None = None
+    statistics: LayerStatistics | None = None
     new: npt.NDArray[np.float32] | npt.NDArray[np.int32] | None = None
 
     @property
@@ -64,6 +69,22 @@ class UnitTensor:
             return False
         change = np.abs(self.value.astype(np.float64))
         return bool(change.any()) and bool(2 * change.mean() > np.abs(self.new.astype(np.float64)).mean())
+
+    @property
+    def has_to_be_replaced(self) -> bool:
+        """Whether the tensor changes, and its difference would not keep what matters of its new value."""
+        if self.new is None or self.quantized is not None or self.is_integer or not self.value.any():
+            return False
+        return self.step.replaces(self.new)
+
+    def with_choice(self) -> UnitTensor:
+        """Return the tensor with its qp, or with integers where no single step suits it."""
+        if self.quantized is not None or self.is_integer:
+            return self
+        chosen = self.step.choose(self.value, self.new, self.name)
+        if isinstance(chosen, int):
+            return dataclasses.replace(self, step=FixedStep(chosen))
+        return dataclasses.replace(self, quantized=chosen)
 
 
 @dataclasses.dataclass(slots=True)
@@ -94,7 +115,8 @@ class UnitJob:
 class CodedUnit:
     """A data unit ready to be written, and the integers in it by name.
 
-    ``is_new_value`` says that it holds the new value of a tensor where its difference would have been larger.
+    ``is_new_value`` says that it holds the new value of a tensor, not its difference. ``losses`` says by name which
+    parts of tensors became zero though they matter; updates have none.
     """
 
     header: DataUnit
@@ -102,6 +124,7 @@ class CodedUnit:
     levels: dict[str, Levels]
     payload_names: tuple[str, ...]
     is_new_value: bool = False
+    losses: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def is_zero(self) -> bool:
         """Whether all its integers are zero."""
@@ -118,6 +141,18 @@ class QuantizedMember:
     dependent: bool
     codebook: Codebook | None
 
+    @property
+    def lost_part(self) -> str | None:
+        """What became zero of a float tensor though it matters, None for nothing."""
+        zero, book = 0, self.codebook
+        if self.tensor.is_integer:
+            return None
+        if book is not None:
+            if 0 not in book.values:
+                return None
+            zero = book.values.index(0) - book.zero_offset
+        return lost_part(self.tensor.value, (self.levels != zero).reshape(self.tensor.value.shape))
+
 
 def code_unit(job: UnitJob) -> list[CodedUnit]:
     """Code a data unit; a block whose members need different methods becomes one unit per member.
@@ -130,18 +165,28 @@ def code_unit(job: UnitJob) -> list[CodedUnit]:
     """
     if job.tensors[0].name in job.config.raw_float and not job.is_block and not job.tensors[0].is_integer:
         return [_raw(job)]
-    units = _code(job)
     tensor = job.tensors[0]
+    if not job.is_block and tensor.has_to_be_replaced:
+        return _new_value(job)
+    units = _code(job)
     if job.is_block or not tensor.may_be_replaced or job.config.is_reference or job.config.sparsity:
         return units
+    replaced = _new_value(job)
+    return replaced if sum(map(_bytes, replaced)) < sum(map(_bytes, units)) else units
+
+
+def _new_value(job: UnitJob) -> list[CodedUnit]:
+    """Code what the tensor of an update becomes."""
+    tensor = job.tensors[0]
     assert tensor.new is not None
-    replaced = _code(dataclasses.replace(job, tensors=[dataclasses.replace(tensor, value=tensor.new)]))
-    if sum(map(_bytes, replaced)) >= sum(map(_bytes, units)):
-        return units
-    return [dataclasses.replace(unit, is_new_value=True) for unit in replaced]
+    units = _code(dataclasses.replace(job, tensors=[dataclasses.replace(tensor, value=tensor.new, new=None)]))
+    return [dataclasses.replace(unit, is_new_value=True) for unit in units]
 
 
 def _code(job: UnitJob) -> list[CodedUnit]:
+    # In a block, integers of a vector would switch the trellis of the weight off.
+    tensors = [t if job.is_block and not t.role.is_weight else t.with_choice() for t in job.tensors]
+    job = dataclasses.replace(job, tensors=tensors)
     given = [tensor.quantized for tensor in job.tensors if tensor.quantized is not None]
     if given and job.config.use_dq and not all(tensor.dependent for tensor in given):
         # One flag says for all members of a block how they are quantised.
@@ -208,18 +253,20 @@ def _smaller(plain: QuantizedMember, listed: QuantizedMember, config: EncodeConf
 
 
 def _uniform(tensor: UnitTensor, config: EncodeConfig, qp: int, dependent: bool) -> tuple[Levels, int]:
-    levels, used = quantize(
-        np.ascontiguousarray(tensor.value, np.float32),
-        qp=qp,
-        qp_density=config.qp_density,
-        dependent=dependent,
-        lambda_scale=config.tools.rate_weight,
-        unary_length=config.tools.unary_length,
-        reference=config.is_reference,
-        passes=config.tools.rate_passes,
-        scan_order=config.scan_order,
-        name=tensor.name,
-    )
+    value = np.ascontiguousarray(tensor.value, np.float32)
+    options: dict[str, Any] = {
+        "qp": qp,
+        "qp_density": config.qp_density,
+        "dependent": dependent,
+        "lambda_scale": config.tools.rate_weight,
+        "unary_length": config.tools.unary_length,
+        "passes": config.tools.rate_passes,
+        "name": tensor.name,
+    }
+    if tensor.statistics is not None and dependent and tensor.value.size:
+        levels, used = quantize_with_form(value, tensor.statistics.form(tensor.name), **options)
+    else:
+        levels, used = quantize(value, reference=config.is_reference, scan_order=config.scan_order, **options)
     low, high = qp_range(config.qp_density, config.base_qp)
     if not low <= used <= high:
         if used != qp:
@@ -329,7 +376,12 @@ def _coded(members: list[QuantizedMember], job: UnitJob, *, block: bool) -> Code
         config.is_reference or config.profile != 1 or header.cabac_unary_length_minus1 != INFERRED_UNARY_LENGTH_MINUS1
     )
     names = tuple(m.tensor.name for m in members)
-    return CodedUnit(header, best[0], dict(zip(names, (m.levels for m in members), strict=True)), names)
+    levels = dict(zip(names, (m.levels for m in members), strict=True))
+    return CodedUnit(header, best[0], levels, names, losses={} if config.differences else _losses(members))
+
+
+def _losses(members: list[QuantizedMember]) -> dict[str, str]:
+    return {m.tensor.name: part for m in members if (part := m.lost_part) is not None}
 
 
 def _coded_levels(member: QuantizedMember, job: UnitJob) -> CodedLevels:

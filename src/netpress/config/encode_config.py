@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from netpress.config.effort import Tools, tools_in_force
 from netpress.config.names import OLD_NAMES, REFERENCE_NAMES, current_names, warn_of_old_name
 from netpress.config.option import Option, as_tuple, check_value, describe, option
+from netpress.config.quality import QUALITIES
 from netpress.errors import InvalidConfig, InvalidModel
 from netpress.parameters import Block
 
@@ -67,6 +68,16 @@ class EncodeConfig:
     )
     """Quantisation parameter of weights: the step size is 1 at 0 and doubles every ``2**qp_density``. None: each tensor
     gets a step that suits its own spread (see ``netpress.quantize.automatic_steps.automatic_qp``)."""
+    quality: str = option(
+        "default",
+        group="quality",
+        choices=tuple(QUALITIES),
+        flag="--quality",
+        metavar="small|default|high",
+        help="How near a model stays to the original where no qp is given.",
+    )
+    """How near a model stays to the original where no ``qp`` is given: ``"small"`` (weights of mean size at 38 dB),
+    ``"default"`` (43 dB) or ``"high"`` (54 dB); see [quality](quality.md)."""
     effort: int = option(5, group="quality", range=(1, 9), flag="--effort", help="1 is fastest, 9 smallest.")
     """1 (fastest) to 9 (smallest); [effort](effort.md) says what each level switches on. From 7 the rate weighs twice
     as much, so that the same qp has a little more error."""
@@ -127,6 +138,14 @@ class EncodeConfig:
     """Levels of at most this many bits instead of a qp. Switches dependent quantisation off."""
     use_dq: bool = option(True, group="tools", flag="--dq/--no-dq", help="Dependent quantisation (trellis).")
     """Dependent (trellis) quantisation. Not with ``bit_depth``."""
+    error_feedback: bool = option(
+        True,
+        group="tools",
+        flag="--error-feedback/--no-error-feedback",
+        help="Choose levels so that the outputs of layers keep their values, as far as that is known without data.",
+    )
+    """Choose the levels of a row so that its errors cancel in the outputs of the layer, as far as its inputs are known
+    without data: see [quality](quality.md). Not in updates, and not without ``use_dq``."""
     lambda_scale: float | None = option(
         None,
         group="tools",
@@ -255,6 +274,8 @@ class EncodeConfig:
             check_value(name, described, self)
         if self.is_reference and self.qp is None:
             raise InvalidConfig("the reference preset needs a qp; EncodeConfig.reference() fills in its default")
+        if self.quality != "default" and (self.qp is not None or self.bit_depth is not None):
+            raise InvalidConfig(f"quality {self.quality!r} goes without qp and bit_depth, which say it instead")
         if self.allocation != "equal" and (self.qp is None or self.is_reference or self.optimize_qp or self.bit_depth):
             raise InvalidConfig(
                 f"allocation {self.allocation!r} needs a qp, and goes without bit_depth, optimize_qp and reference"

@@ -80,7 +80,7 @@ class FederatedConfig:
     sparsification: Sparsification | None = None
     """None: only the quantiser decides what becomes zero."""
     model_qp: int | None = None
-    """Quantisation parameter of the whole model that a new client gets. None: loses nothing visible."""
+    """Quantisation parameter of the whole model that a new client gets. None: the default steps of ``encode``."""
     largest_weight: float = 1e9
     """Server: refuse an update that claims more samples than this, > 0."""
 

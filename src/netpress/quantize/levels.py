@@ -5,11 +5,16 @@ Source: ISO/IEC 15938-17, quantisation of tensors.
 
 from __future__ import annotations
 
+import dataclasses
+import math
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
 from netpress.errors import InvalidModel
 from netpress.native import (
+    FrozenRates,
     failing_as,
     flat,
     matrix_shape,
@@ -17,8 +22,15 @@ from netpress.native import (
     quantize_trellis,
     quantize_uniform,
 )
+from netpress.quantize.feedback import LARGEST_LEVEL, Form, feed_back
+from netpress.quantize.step_size import step_size
 
-__all__ = ["quantize"]
+__all__ = ["quantize", "quantize_with_form"]
+
+# Levels this large on average cost the same as their neighbours.
+_FINE_LEVELS = 128
+# More searches than this change next to nothing where errors are fed back.
+_MOST_PASSES = 2
 
 
 def quantize(
@@ -78,3 +90,53 @@ def quantize(
                 unary_length=unary_length,
             )
     return levels, used
+
+
+def quantize_with_form(
+    weights: npt.NDArray[np.float32],
+    form: Form,
+    *,
+    qp: int,
+    qp_density: int,
+    dependent: bool,
+    lambda_scale: float = 0.0,
+    unary_length: int = 11,
+    passes: int = 1,
+    name: str | None = None,
+) -> tuple[npt.NDArray[np.int32], int]:
+    """Quantise a weight with error feedback at the rate that :func:`quantize` takes it to have.
+
+    Args:
+        weights: finite float32, C-contiguous, two dimensions or more.
+        form: what errors of a row cost; only its shape counts, not its scale.
+        qp, qp_density, dependent, lambda_scale, unary_length, passes, name: as for :func:`quantize`, in scan order 0.
+
+    Returns:
+        As :func:`quantize`; so are weights that are too many steps large for error feedback.
+
+    Raises:
+        InvalidModel: as for :func:`quantize`.
+    """
+    step = float(np.float32(step_size(qp, qp_density)))
+    options: dict[str, Any] = {"qp": qp, "qp_density": qp_density, "unary_length": unary_length, "name": name}
+    if not float(np.abs(weights).max(initial=0)) <= LARGEST_LEVEL * step:
+        return quantize(
+            weights, dependent=dependent, lambda_scale=lambda_scale, passes=passes, reference=False, **options
+        )
+    importance = form.importance / form.importance.mean(dtype=np.float64).astype(np.float32)
+    form = dataclasses.replace(form, importance=importance)
+    price = 0.0
+    levels = np.empty(0, np.int32)
+    if dependent and lambda_scale > 0:
+        levels, _ = quantize(weights, dependent=True, **options)
+        size = float(np.abs(levels).mean(dtype=np.float64))
+        errors = weights / np.float32(step) - levels
+        # Weights that are zero have no error, and the level 0 at any price. No product: its threads wait for work.
+        noise = float(np.square(errors, out=errors).sum(dtype=np.float64)) / max(int(np.count_nonzero(weights)), 1)
+        price = lambda_scale * 2 * math.log(2) * noise if size <= _FINE_LEVELS else 0.0
+    for _ in range(min(passes, _MOST_PASSES) if price > 0 else 1):
+        rates = None
+        if price > 0:
+            rates = FrozenRates.of_levels(levels.reshape(-1), dependent=True, unary_length=unary_length, lambda_=price)
+        levels = feed_back(weights, form, step=step, dependent=dependent, rates=rates, name=name)
+    return levels, qp

@@ -99,9 +99,11 @@ class Candidate:
         config = self.config().replace(**options)
         sink = io.BytesIO()
         record = Record(rebuild=self.rebuild(), recipe=self.recipe)
-        Encoder(config).encode_to(
-            sink, self.source(), quantized=self.quantized, record=record, parameter_set=self.parameter_set
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NetpressWarning)  # of too coarse steps: the metric tells
+            Encoder(config).encode_to(
+                sink, self.source(), quantized=self.quantized, record=record, parameter_set=self.parameter_set
+            )
         return sink.getvalue()
 
     def restored(self, data: bytes) -> nn.Module:

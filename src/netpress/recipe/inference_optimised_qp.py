@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from torch import nn
 
 from netpress.api import encode
+from netpress.bitstream.reader import NetpressWarning
 from netpress.parallel import Progress
 from netpress.recipe.candidate import Candidate, quantized_weights
 from netpress.recipe.stage import Stage
@@ -132,6 +134,8 @@ class _QpSearch:
         key = (name, qp)
         if key not in self._cache:
             config = self.config.replace(blocks=(), fold_batch_norm=False, qp=qp, qp_per_tensor=None, checksums=False)
-            data = encode({name: self.weights[name]}, config)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", NetpressWarning)  # of too coarse steps: the metric tells
+                data = encode({name: self.weights[name]}, config)
             self._cache[key] = len(data), quantized_weights(data)[name].values(config.qp_density)
         return self._cache[key]
