@@ -101,12 +101,13 @@ class Encoder:
         difference = source if isinstance(source, Difference) else None
         model = open_source(source) if difference is None else difference.source
         prepared = prepare_model(model, self.config, difference)
-        statistics = data_free_statistics(model) if self._feeds_back(difference) else {}
+        feeds_back = difference is None and self.config.feeds_errors_back
+        known = prepared.statistics(data_free_statistics(model)) if feeds_back else {}
         sums = ChecksumWriter(sink) if self.config.checksums else None
         writer = UnitWriter(sink if sums is None else sums)
         integers = prepared.by_stream_name(quantized or {})
-        known = prepared.statistics(statistics)
-        config = self._with_base_qp(prepared, integers)
+        config = prepared.with_stream_names(self.config)
+        config = config.replace(base_qp=suitable_base_qp(prepared.parameters, config, given=integers))
         coded = self._code(prepared, config, integers, known, update, executor, progress, difference is not None)
         if not self.config.signals_parents:
             names = [p.name for p in prepared.parameters]
@@ -138,27 +139,11 @@ class Encoder:
         if losses and not self.config.is_reference:
             warnings.warn(describe_losses(losses), NetpressWarning, stacklevel=4)
 
-    def _feeds_back(self, difference: Difference | None) -> bool:
-        """Whether errors of weights are fed back: not where their values are differences, or zero for a purpose.
-
-        Nor without the trellis, whose user wants the nearest level.
-        """
-        config = self.config
-        whole = difference is None and not config.differences
-        plain = not config.is_reference and config.use_dq and config.sparsity == 0 and config.scan_order == 0
-        return config.error_feedback and whole and plain
-
     @staticmethod
     def _write(writer: UnitWriter, sums: ChecksumWriter | None, content: Content, payload: bytes = b"") -> None:
         writer.write(content, payload)
         if sums is not None:
             sums.end_unit()
-
-    def _with_base_qp(self, prepared: PreparedModel, given: Mapping[str, QuantizedTensor]) -> EncodeConfig:
-        """Return the settings for a stream, with the names that tensors have in it."""
-        config = prepared.with_stream_names(self.config)
-        base_qp = suitable_base_qp(prepared.parameters, config, given=given)
-        return config if base_qp == config.base_qp else config.replace(base_qp=base_qp)
 
     def _code(
         self,

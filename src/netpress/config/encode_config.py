@@ -301,6 +301,15 @@ class EncodeConfig:
         return self.preset == "reference"
 
     @property
+    def feeds_errors_back(self) -> bool:
+        """Whether errors of weights are fed back: not where their values are differences, or zero for a purpose.
+
+        Nor without the trellis, whose user wants the nearest level; the search knows the scan by rows only.
+        """
+        plain = not self.is_reference and self.use_dq and self.sparsity == 0 and self.scan_order == 0
+        return self.error_feedback and plain and not self.differences
+
+    @property
     def can_carry_record(self) -> bool:
         """Whether the stream may have a record in a topology unit of its own."""
         return not self.is_reference and self.topology_storage_format is not None
