@@ -68,6 +68,18 @@ void bind_quantizers(nb::module_& m) {
       "lambda_scale"_a = 1.0f, "unary_length"_a = 11, "passes"_a = 1,
       "Dependent quantisation with the rate of the bins that will be coded; fills `levels`, returns the qp used.");
   m.def(
+      "rate_price",
+      [](Input<float> weights, Input<int32_t> levels, float step, double lambda_scale) {
+        const auto count = static_cast<int64_t>(weights.size());
+        expect(weights, count, "weights are not aligned");
+        expect(levels, count, "levels do not have the size of the weights");
+        if (!(step > 0)) throw Failure(Status::kBadParameter);
+        nb::gil_scoped_release unlocked;
+        return rate_price(weights.data(), levels.data(), count, 1.0 / static_cast<double>(step), lambda_scale);
+      },
+      "weights"_a, "levels"_a, "step"_a, "lambda_scale"_a,
+      "Price of a bit in squared steps for a search that follows the one without rate; 0 where rates do not count.");
+  m.def(
       "dequantize_uniform",
       [](Input<int32_t> levels, Output<float> values, float step) {
         const auto count = static_cast<int64_t>(levels.size());

@@ -24,10 +24,13 @@ int64_t quantize_uniform(const float* weights, int32_t* levels, const QuantizerS
 // Dependent quantisation by an 8-state trellis search; the levels lie on a path of the machine. As above.
 int64_t quantize_trellis(const float* weights, int32_t* levels, const QuantizerSettings& settings, int64_t qp);
 
+// The price of a bit in squared steps for a search that follows the one without rate, whose levels are given:
+// `lambda_scale` 1 is the slope of the rate-distortion curve there. 0 where all levels near a weight cost the same.
+double rate_price(const float* weights, const int32_t* levels, int64_t count, double reciprocal, double lambda_scale);
+
 // Dependent quantisation with a rate term: the bins that the coder will code at this unary length, with their
-// statistics from the pass before. `passes` >= 1 searches follow the one without rate. `settings.lambda_scale` 1 is the
-// slope of the rate-distortion curve at the error of the search without rate. Not what NNCodec decides;
-// quantize_trellis() is.
+// statistics from the pass before. `passes` >= 1 searches follow the one without rate, at its rate_price().
+// Not what NNCodec decides; quantize_trellis() is.
 int64_t quantize_rd(const float* weights, int32_t* levels, const QuantizerSettings& settings, int64_t qp, int passes);
 
 }  // namespace netpress

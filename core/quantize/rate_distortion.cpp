@@ -63,18 +63,23 @@ void search(const float* weights, int32_t* levels, int64_t count, double recipro
 
 }  // namespace
 
+double rate_price(const float* weights, const int32_t* levels, int64_t count, double reciprocal, double lambda_scale) {
+  if (lambda_scale <= 0 || count == 0) return 0;
+  const Quality quality = measure(weights, levels, count, reciprocal);
+  if (quality.magnitude > kFineLevels) return 0;
+  // The slope of a curve whose error falls by a factor of 4 per bit, at the error that the steps leave.
+  return lambda_scale * 2 * std::log(2.0) * quality.noise;
+}
+
 int64_t quantize_rd(const float* weights, int32_t* levels, const QuantizerSettings& settings, int64_t qp,
                     int passes) {
   QuantizerSettings without_rate = settings;
   without_rate.lambda_scale = 0;
   const int64_t used = quantize_trellis(weights, levels, without_rate, qp);
   const int64_t count = settings.geometry.size();
-  if (settings.lambda_scale <= 0 || count == 0) return used;
   const double reciprocal = 1.0 / static_cast<double>(static_cast<float>(step_size(used, settings.qp_density)));
-  const Quality quality = measure(weights, levels, count, reciprocal);
-  // The slope of a curve whose error falls by a factor of 4 per bit, at the error that the steps leave.
-  const double lambda = static_cast<double>(settings.lambda_scale) * 2 * std::log(2.0) * quality.noise;
-  if (!(lambda > 0) || quality.magnitude > kFineLevels) return used;
+  const double lambda = rate_price(weights, levels, count, reciprocal, static_cast<double>(settings.lambda_scale));
+  if (!(lambda > 0)) return used;
   const ContextLayout layout(settings.unary_length);
   const ScanOrdered ordered(weights, settings.geometry);
   std::vector<FrozenRateDecision> decisions(static_cast<size_t>(count));

@@ -229,6 +229,16 @@ def quantize_rd(
     Dependent quantisation with the rate of the bins that will be coded; fills `levels`, returns the qp used.
     """
 
+def rate_price(
+    weights: Annotated[NDArray[numpy.float32], dict(shape=(None,), order="C", device="cpu", writable=False)],
+    levels: Annotated[NDArray[numpy.int32], dict(shape=(None,), order="C", device="cpu", writable=False)],
+    step: float,
+    lambda_scale: float,
+) -> float:
+    """
+    Price of a bit in squared steps for a search that follows the one without rate; 0 where rates do not count.
+    """
+
 def dequantize_uniform(
     levels: Annotated[NDArray[numpy.int32], dict(shape=(None,), order="C", device="cpu", writable=False)],
     values: Annotated[NDArray[numpy.float32], dict(shape=(None,), order="C", device="cpu")],

@@ -30,6 +30,7 @@ from netpress._core import (
     quantize_rd,
     quantize_trellis,
     quantize_uniform,
+    rate_price,
 )
 from netpress.errors import NetpressError, Reason
 
@@ -52,6 +53,7 @@ __all__ = [
     "quantize_rd",
     "quantize_trellis",
     "quantize_uniform",
+    "rate_price",
     "reason_of",
 ]
 

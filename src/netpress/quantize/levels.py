@@ -6,7 +6,6 @@ Source: ISO/IEC 15938-17, quantisation of tensors.
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import Any
 
 import numpy as np
@@ -21,14 +20,13 @@ from netpress.native import (
     quantize_rd,
     quantize_trellis,
     quantize_uniform,
+    rate_price,
 )
 from netpress.quantize.feedback import LARGEST_LEVEL, Form, feed_back
 from netpress.quantize.step_size import step_size
 
 __all__ = ["quantize", "quantize_with_form"]
 
-# Levels this large on average cost the same as their neighbours.
-_FINE_LEVELS = 128
 # More searches than this change next to nothing where errors are fed back.
 _MOST_PASSES = 2
 
@@ -129,11 +127,7 @@ def quantize_with_form(
     levels = np.empty(0, np.int32)
     if dependent and lambda_scale > 0:
         levels, _ = quantize(weights, dependent=True, **options)
-        size = float(np.abs(levels).mean(dtype=np.float64))
-        errors = weights / np.float32(step) - levels
-        # Weights that are zero have no error, and the level 0 at any price. No product: its threads wait for work.
-        noise = float(np.square(errors, out=errors).sum(dtype=np.float64)) / max(int(np.count_nonzero(weights)), 1)
-        price = lambda_scale * 2 * math.log(2) * noise if size <= _FINE_LEVELS else 0.0
+        price = rate_price(flat(weights), levels.reshape(-1), step, lambda_scale)
     for _ in range(min(passes, _MOST_PASSES) if price > 0 else 1):
         rates = None
         if price > 0:
