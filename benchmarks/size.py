@@ -1,10 +1,11 @@
-"""Sizes at equal settings: netpress's default against NNCodec, on every model of a corpus.
+"""Sizes at equal settings: netpress against NNCodec, on every model of a corpus.
 
     python benchmarks/size.py --json sizes.json
 
 For each model and qp: the bytes of both at the same qp, whether NNCodec decodes netpress's stream to the same floats,
-and the mean squared error of the weights (netpress's quantiser trades a little error for rate). Needs NETPRESS_PEER
-(see rivals/nncodec.py); the corpus is where NETPRESS_SHARED says.
+and the mean squared error of the weights (netpress's quantiser trades a little error for rate). Both look at the weights
+alone, so errors are not fed back; the bytes with feedback, which is the default, are there too. Needs NETPRESS_PEER (see
+rivals/nncodec.py); the corpus is where NETPRESS_SHARED says.
 
 Once for each model, what is possible without loss: zstd at level 19 (package ``zstandard``) on the file as it is, and
 on its values split into planes of first, second ... bytes, tensor by tensor.
@@ -44,14 +45,17 @@ def measure(model: Path, qp: int, effort: int, folder: Path) -> dict[str, Any]:
     """Code one model with both."""
     original = load_file(model)
     stream, theirs = folder / "ours.nnc", folder / "theirs.nnc"
-    netpress.save(model, stream, qp=qp, effort=effort, checksums=False)
+    options: dict[str, Any] = {"qp": qp, "effort": effort, "checksums": False}
+    netpress.save(model, stream, error_feedback=False, **options)
     ours = netpress.load(stream)
+    fed_back = netpress.save(model, folder / "fed_back.nnc", **options)
     row = {
         "model": model.stem,
         "qp": qp,
         "float_bytes": sum(value.nbytes for value in original.values()),
         "netpress": stream.stat().st_size,
         "netpress_weight_error_db": weight_error(original, ours),
+        "netpress_fed_back": fed_back,
     }
     nncodec.encode(model, theirs, qp=qp)
     row["nncodec"] = theirs.stat().st_size

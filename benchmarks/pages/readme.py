@@ -30,13 +30,16 @@ def first_screen() -> str:
     if not same:
         raise SystemExit("NNCodec does not decode a stream of sizes.json to the same floats")
     models = len({row["model"] for row in sizes})
+    most = 100 * (max(row["netpress_fed_back"] / row["netpress"] for row in sizes) - 1)
     return "\n".join(
         [
             START,
             sizes_table(sizes),
             "",
             f"Bytes at the same settings in one run; smaller in {smaller} of {len(sizes)} runs on {models} models.",
-            "At coarse steps a part of that is a slightly larger weight error: the",
+            "Both look at the weights alone here. By default netpress also steers errors by what is known of the network,",
+            f"which takes at most {most:.1f} % more at the same qp, and changes the outputs [far less](docs/quality.md).",
+            "At coarse steps a part of the difference is a slightly larger weight error: the",
             "[results](docs/results/README.md) show it beside each size. NNCodec decodes every one of these streams to",
             f"the same floats. The digits network of the demo goes from {kilobytes(floats['bytes'])} to "
             f"{kilobytes(small['bytes'])} at qp -32, its accuracy",

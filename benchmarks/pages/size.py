@@ -10,13 +10,13 @@ ZSTD_LEVEL = 19
 def table(rows: list[dict[str, Any]]) -> list[str]:
     """Return the lines of the table of what was measured at equal settings."""
     lines = [
-        "| model | float32 bytes | qp | NNCodec | netpress | difference | weight error NNCodec / netpress |",
-        "|---|---:|---:|---:|---:|---:|---:|",
+        "| model | float32 bytes | qp | NNCodec | netpress | difference | weight error NNCodec / netpress | fed back |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
     return lines + [
         f"| {r['model']} | {r['float_bytes']:,} | {r['qp']} | {r['nncodec']:,} | {r['netpress']:,} "
         f"| {100 * (r['netpress'] / r['nncodec'] - 1):+.2f} % "
-        f"| {r['nncodec_weight_error_db']:.2f} / {r['netpress_weight_error_db']:.2f} dB |"
+        f"| {r['nncodec_weight_error_db']:.2f} / {r['netpress_weight_error_db']:.2f} dB | {r['netpress_fed_back']:,} |"
         for r in rows
     ]
 
