@@ -115,7 +115,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "netpress, small": {"quality": "small"},
     "netpress, high": {"quality": "high"},
     "netpress, qp -30": {"qp": -30},
+    "netpress, qp -30, no feedback": {"qp": -30, "error_feedback": False},
     "netpress, qp -20": {"qp": -20},
+    "netpress, qp -20, no feedback": {"qp": -20, "error_feedback": False},
 }
 """Names of tools -> options of ``netpress.encode``; the first is the default, which is judged."""
 

@@ -3,9 +3,9 @@
     python benchmarks/size.py --json sizes.json
 
 For each model and qp: the bytes of both at the same qp, whether NNCodec decodes netpress's stream to the same floats,
-and the mean squared error of the weights (netpress's quantiser trades a little error for rate). Both look at the weights
-alone, so errors are not fed back; the bytes with feedback, which is the default, are there too. Needs NETPRESS_PEER (see
-rivals/nncodec.py); the corpus is where NETPRESS_SHARED says.
+and the mean squared error of the weights (netpress's quantiser trades a little error for rate). Both look at the
+weights alone, so errors are not fed back; the bytes with feedback, which is the default, are there too. Needs
+NETPRESS_PEER (see rivals/nncodec.py); the corpus is where NETPRESS_SHARED says.
 
 Once for each model, what is possible without loss: zstd at level 19 (package ``zstandard``) on the file as it is, and
 on its values split into planes of first, second ... bytes, tensor by tensor.

@@ -37,8 +37,9 @@ def first_screen() -> str:
             sizes_table(sizes),
             "",
             f"Bytes at the same settings in one run; smaller in {smaller} of {len(sizes)} runs on {models} models.",
-            "Both look at the weights alone here. By default netpress also steers errors by what is known of the network,",
-            f"which takes at most {most:.1f} % more at the same qp, and changes the outputs [far less](docs/quality.md).",
+            "Both look at the weights alone here. By default netpress also steers errors by what is known of the",
+            f"network, which takes at most {most:.1f} % more at the same qp; the outputs then change",
+            "[far less](docs/results/default-quality.md).",
             "At coarse steps a part of the difference is a slightly larger weight error: the",
             "[results](docs/results/README.md) show it beside each size. NNCodec decodes every one of these streams to",
             f"the same floats. The digits network of the demo goes from {kilobytes(floats['bytes'])} to "
