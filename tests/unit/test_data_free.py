@@ -177,7 +177,7 @@ class TestForm:
     def test_errors_add_up_to_nothing(self):
         rng = np.random.default_rng(0)
         weights = rng.normal(size=(64, 96, 3, 3)).astype(np.float32)
-        form = data_free_calibration({"w": weights}).layers["w"].form()
+        form = data_free_calibration({"w": weights}).layers["w"].form(damping=0.1)
         step = np.float32(step_size(-8, 2))
         sums = {}
         for name, levels in (
@@ -194,7 +194,7 @@ class TestForm:
     def test_weights_that_are_too_large_are_quantised_all_the_same(self):
         weights = np.random.default_rng(0).normal(size=(4, 6)).astype(np.float32)
         weights[0, 0] = 1e6
-        form = data_free_calibration({"w": weights}).layers["w"].form()
+        form = data_free_calibration({"w": weights}).layers["w"].form(damping=0.1)
         levels, qp = quantize_with_form(weights, form, qp=-60, qp_density=2, dependent=True)
         plain, plain_qp = quantize(weights, qp=-60, qp_density=2, dependent=True, reference=False)
         assert qp == plain_qp
@@ -230,6 +230,32 @@ class TestEncoding:
         plain, plain_size = self.outputs_error(network, error_feedback=False, **options)
         assert error < 0.8 * plain
         assert size < 1.02 * plain_size
+
+    def test_it_serves_as_a_calibration(self):
+        network = self.network()
+        known = data_free_calibration(network)
+        plain, size = self.outputs_error(network, qp=-16, error_feedback=False)
+        error, calibrated = self.outputs_error(network, qp=-16, calibration=known)
+        assert error < 0.8 * plain
+        assert calibrated < 1.02 * size
+        weight = {"w": network[0].weight.detach().numpy()}
+        integers = netpress.quantize_model(weight, data_free_calibration(weight), qp=-16)["w"]
+        errors, steps = integers.values() - weight["w"], step_size(-16, 2)
+        assert np.abs(errors.reshape(48, -1).sum(1)).mean() < 2 * steps
+
+    def test_inputs_beyond_single_precision_are_unknown(self):
+        class Growing(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.bn, self.fc = norm(4, nn.BatchNorm1d), nn.Linear(4, 3)
+
+            def forward(self, x):
+                return self.fc(torch.exp(100 * self.bn(x)))
+
+        network = Growing()
+        assert not (input_distributions(network)["fc.weight"].mean < 1e38).any()
+        assert np.unique(data_free_calibration(network).layers["fc.weight"].mean).size == 1
+        assert netpress.decode(netpress.encode(network))["fc.weight"].shape == (3, 4)
 
     def test_where_it_does_not_apply(self):
         weights = {"w": np.random.default_rng(0).normal(size=(32, 48)).astype(np.float32)}

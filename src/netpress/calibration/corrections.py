@@ -83,7 +83,10 @@ def _shared_names(module: Any) -> set[str]:
 
 
 def centred(statistics: LayerStatistics) -> LayerStatistics:
-    """Return the statistics with the moments about the mean: what errors cost if a vector takes up their mean."""
+    """Return the statistics with the moments about the mean: what errors cost if a vector takes up their mean.
+
+    The mean is left out, so that no form takes it for part of the cost.
+    """
     _, inputs, block = statistics.moments.shape
     moments = statistics.moments.copy()
     index = np.arange(inputs)
@@ -93,7 +96,7 @@ def centred(statistics: LayerStatistics) -> LayerStatistics:
         moments[:, start : start + block, : part.shape[1]] -= part[:, :, None] * part[:, None, :]
     # Where inputs hardly change, only rounding is left.
     moments[:, index, index % block] = np.maximum(moments[:, index, index % block], 0) + _ROUNDING * powers
-    return dataclasses.replace(statistics, moments=moments)
+    return dataclasses.replace(statistics, moments=moments, mean=np.zeros_like(statistics.mean))
 
 
 def output_shifts(

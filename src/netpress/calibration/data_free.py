@@ -20,7 +20,10 @@ from netpress.calibration.statistics import COLUMNS, Calibration, LayerStatistic
 from netpress.formats import Source, open_source
 from netpress.parameters import ParameterKind
 
-__all__ = ["data_free_calibration", "data_free_statistics"]
+__all__ = ["DAMPING", "data_free_calibration", "data_free_statistics"]
+
+# Moments that are not measured may be wrong: no input is taken to matter less than this share of the mean.
+DAMPING = 0.1
 
 # Correlation of the inputs at neighbouring places of a kernel; of all known and unknown signals in the middle.
 NEIGHBOUR_CORRELATION = 0.7
@@ -109,9 +112,9 @@ def _of_module(module: Any, names: set[str]) -> dict[str, LayerStatistics]:
 
 
 def _statistics(groups: int, shape: Sequence[int], kernel: tuple[int, ...], inputs: Any) -> LayerStatistics:
-    """Return the statistics of a weight of shape (rows, inputs, kernel ...), ``inputs`` being those of one group."""
+    """Return the statistics of a weight of shape (rows, inputs of a group, kernel ...) for the inputs of all groups."""
     columns = math.prod(shape[1:])
-    if inputs is None:
+    if inputs is None or not _is_single(inputs):
         groups = 1
         mean = np.full((1, columns), math.sqrt(SQUARED_MEAN))
         variance = np.ones((1, columns))
@@ -128,6 +131,13 @@ def _statistics(groups: int, shape: Sequence[int], kernel: tuple[int, ...], inpu
     moments = np.sqrt(variance[:, :, None] * variance[:, others]) * correlation[places]
     moments += mean[:, :, None] * mean[:, others]
     return LayerStatistics(COLUMNS, moments.astype(np.float32), mean.astype(np.float32), 0)
+
+
+def _is_single(inputs: Any) -> bool:
+    """Whether second moments are finite in single precision; those of a network without norms may grow beyond it."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        powers = inputs.variance + inputs.mean**2
+    return bool((powers < np.finfo(np.float32).max).all())
 
 
 def _correlation(kernel: tuple[int, ...]) -> npt.NDArray[np.float64]:

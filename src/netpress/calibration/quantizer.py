@@ -242,7 +242,7 @@ def quantize_corrected(source: Any, calibration: Calibration, *, qp: int, **opti
     quantized = _quantized(arrays, layers, settings)
     for name, outlet in outlets.items():
         after = quantized[name].values(settings.qp_density)
-        outlet.shift(vectors, output_shifts(arrays[name], after, layers[name].statistics))
+        outlet.shift(vectors, output_shifts(arrays[name], after, calibration.layers[name]))
     changed = {name: arrays[name] for name in outlets}
     return CorrectedModel(model.replaced({**vectors, **changed}), quantized)
 
@@ -350,7 +350,7 @@ def _layer(
         uses = statistics.moments.reshape(-1).astype(np.float64)
         sensitivity = uses if statistics.sensitivity is None else statistics.sensitivity
     else:
-        form = factor(statistics.moments, damping=options.damping, name=name)
+        form = statistics.form(damping=options.damping, name=name)
         sensitivity = np.ones(rows) if statistics.sensitivity is None else statistics.sensitivity
     if sensitivity.shape != ((1,) if statistics.layout == ROWS and statistics.sensitivity is not None else (rows,)):
         raise InvalidModel(f"its calibration has another shape than {weights.shape}", tensor=name)

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from netpress.errors import InvalidConfig, InvalidModel
-from netpress.quantize.feedback import Form, factor_with_mean
+from netpress.quantize.feedback import Form, factor, factor_with_mean
 
 __all__ = ["COLUMNS", "ROWS", "TABLE", "Calibration", "LayerStatistics"]
 
@@ -28,8 +28,6 @@ TABLE = "table"
 
 _LAYOUTS = (COLUMNS, ROWS, TABLE)
 _FORMAT = "netpress calibration 1"
-# Moments that are not measured may be wrong: no input is taken to matter less than this share of the mean.
-_DATA_FREE_DAMPING = 0.1
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -45,7 +43,7 @@ class LayerStatistics:
         moments: float32, mean of ``x x^T``, shape (groups, inputs, block): the blocks on the diagonal, all of it where
             block = inputs. For a table: share of uses of each row, shape (1, rows, 1).
         mean: float32, mean of ``x``, shape (groups, inputs); zero for a table.
-        count: number of ``x`` seen, per group.
+        count: number of ``x`` seen, per group; 0 where the moments follow from the network alone.
         sensitivity: float64, shape (rows of the weight,): twice the divergence of the network's outputs per unit of
             ``e^T moments e`` with ``e`` the errors of a row, of ``e^T e`` for a table. Shape (1,) for ``"rows"``: the
             same for all outputs. After measuring, up to a factor that all layers share. None: not collected.
@@ -68,13 +66,21 @@ class LayerStatistics:
         if self.moments.ndim != 3 or self.mean.shape != self.moments.shape[:2]:
             raise InvalidConfig(f"moments of shape {self.moments.shape} and means of {self.mean.shape} do not fit")
 
-    def form(self, name: str | None = None) -> Form:
-        """Return what errors of the weight cost, if inputs of different blocks are independent, as without samples.
+    def form(self, *, damping: float, name: str | None = None) -> Form:
+        """Return what errors of a row cost, for all layouts but a table.
+
+        Without samples only blocks of the moments are known; inputs of different blocks are then independent.
+
+        Args:
+            damping: share of the mean diagonal that is added.
+            name: of the weight, for errors.
 
         Raises:
             InvalidModel: the moments are not finite; names the weight.
         """
-        return factor_with_mean(self.moments, self.mean, damping=_DATA_FREE_DAMPING, name=name)
+        if self.count == 0:
+            return factor_with_mean(self.moments, self.mean, damping=damping, name=name)
+        return factor(self.moments, damping=damping, name=name)
 
     def merged(self, other: LayerStatistics, share: float) -> LayerStatistics:
         """Return the statistics of both; ``share`` is the part of the samples that are this one's.

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from netpress.bitstream import Codebook, CompressedParameterTypes, DataUnit, EntryPoint, MemberRole, PayloadType
 from netpress.bitstream.payload import CodedLevels, encode_payload
 from netpress.bitstream.units import INFERRED_UNARY_LENGTH_MINUS1
+from netpress.calibration.data_free import DAMPING
 from netpress.calibration.statistics import LayerStatistics
 from netpress.config import EncodeConfig
 from netpress.errors import InvalidConfig, InvalidModel
@@ -264,7 +265,7 @@ def _uniform(tensor: UnitTensor, config: EncodeConfig, qp: int, dependent: bool)
         "name": tensor.name,
     }
     if tensor.statistics is not None and dependent and tensor.value.size:
-        levels, used = quantize_with_form(value, tensor.statistics.form(tensor.name), **options)
+        levels, used = quantize_with_form(value, tensor.statistics.form(damping=DAMPING, name=tensor.name), **options)
     else:
         levels, used = quantize(value, reference=config.is_reference, scan_order=config.scan_order, **options)
     low, high = qp_range(config.qp_density, config.base_qp)
