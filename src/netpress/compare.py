@@ -9,7 +9,7 @@ import contextlib
 import copy
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from netpress.errors import InvalidConfig, InvalidModel
 from netpress.formats.pytorch import to_torch
-from netpress.task import Scores, Task
+from netpress.task import Batch, Scores, Task
 
 if TYPE_CHECKING:
     import torch
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "OutputChange",
+    "OutputJudge",
     "confidence_interval",
     "divergence",
     "divergence_rows",
@@ -196,6 +197,52 @@ def output_change(task: Task, reference: nn.Module, module: nn.Module, which: st
     if not is_logits:
         return OutputChange(squared, math.sqrt(squared))
     return OutputChange(float(np.concatenate(rows).mean()), math.sqrt(squared), float(np.concatenate(same).mean()))
+
+
+class OutputJudge:
+    """Tells what other values of some tensors of a network do to its outputs, which are kept.
+
+    Args:
+        module: the network; unchanged.
+        task: runs it, and says what the outputs are.
+        batches: inputs.
+        memory_bytes: for the outputs; batches that come after are left out.
+    """
+
+    def __init__(self, module: nn.Module, task: Task, batches: Iterable[Batch], memory_bytes: float = math.inf) -> None:
+        self.task = task
+        self.module = copy.deepcopy(module).eval()
+        self.tensors = self.module.state_dict()
+        self._kept: list[tuple[Batch, Tensor]] = []
+        size = 0
+        for batch in batches:
+            with inference(self.module):
+                output = task.output(self.module, batch)
+            self._kept.append((batch, output))
+            # Outputs over a large vocabulary are larger than the network.
+            size += output.numel() * output.element_size()
+            if size > memory_bytes:
+                break
+
+    def divergence(self, values: Mapping[str, npt.NDArray[Any]]) -> float:
+        """Return the divergence with some tensors replaced, which are put back.
+
+        For logits the mean over samples of the Kullback-Leibler divergence in nats, for values the squared error over
+        the square of the outputs.
+        """
+        import torch
+
+        originals = {name: self.tensors[name].clone() for name in values}
+        for name, value in values.items():
+            self.tensors[name].copy_(torch.from_numpy(np.ascontiguousarray(value)).reshape(originals[name].shape))
+        rows = []
+        for batch, wanted in self._kept:
+            with inference(self.module):
+                changed = self.task.output(self.module, batch)
+            rows.append(divergence_rows(self.task.outputs, wanted.cpu(), changed.cpu()))
+        for name, original in originals.items():
+            self.tensors[name].copy_(original)
+        return divergence_scores(self.task.outputs, rows).value
 
 
 def kl_divergence(reference: Tensor, found: Tensor) -> Tensor:

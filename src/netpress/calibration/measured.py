@@ -9,7 +9,6 @@ Source: docs/notes/calibrated-quantisation.md.
 from __future__ import annotations
 
 import contextlib
-import copy
 import dataclasses
 import math
 import warnings
@@ -22,7 +21,7 @@ from netpress.bitstream.reader import NetpressWarning
 from netpress.calibration import collect
 from netpress.calibration.quantizer import layer_densities, quantize_model
 from netpress.calibration.statistics import Calibration
-from netpress.compare import kl_divergence
+from netpress.compare import OutputJudge
 from netpress.parallel import Progress
 from netpress.quantize.step_size import qp_for_step, step_size
 from netpress.task import Batch, Task
@@ -162,7 +161,8 @@ def measure_densities(
         By name of the weight; without layers on which nothing depends. The unit is the same for all, and arbitrary.
     """
     names = [name for name, value in layer_densities(module, calibration).items() if value > 0]
-    judge = _Judge(module, _few(batches, len(names)), forward, outputs or "logits", memory_bytes)
+    task = Task(name="calibration", forward=forward, outputs=outputs or "logits")
+    judge = _Judge(module, task, _few(batches, len(names)), memory_bytes)
     levels = judge.quantized(calibration)
     measured: dict[str, float] = {}
     for done, name in enumerate(names):
@@ -229,45 +229,8 @@ def _length(batch: Batch) -> int:
     return len(first)
 
 
-class _Judge:
-    """The divergence of the network with other weights."""
-
-    def __init__(self, module: Any, batches: Sequence[Batch], forward: Any, outputs: str, memory_bytes: int) -> None:
-        import torch
-
-        self.task = Task(name="calibration", forward=forward)
-        self.module = copy.deepcopy(module).eval()
-        self.batches: list[Batch] = []
-        self.float_outputs: list[Any] = []
-        self.kind = outputs
-        self.parameters = named_weights(self.module)
-        with torch.inference_mode():
-            for batch in batches:
-                self.float_outputs.append(self.task.output(self.module, batch))
-                self.batches.append(batch)
-                # Outputs over a large vocabulary are larger than the network.
-                if sum(output.numel() * output.element_size() for output in self.float_outputs) > memory_bytes:
-                    break
-
-    def divergence(self, weights: Mapping[str, Any]) -> float:
-        """Return the divergence with some weights replaced, which are put back: see :data:`_TARGET_DIVERGENCE`."""
-        import torch
-
-        originals = {name: self.parameters[name].detach().clone() for name in weights}
-        with torch.no_grad():
-            for name, value in weights.items():
-                target = self.parameters[name]
-                target.copy_(torch.from_numpy(np.ascontiguousarray(value)).reshape(target.shape))
-        total, scale = 0.0, 0.0
-        with torch.inference_mode():
-            for batch, wanted in zip(self.batches, self.float_outputs, strict=True):
-                changed = self.task.output(self.module, batch)
-                total += _divergence(wanted, changed, self.kind)
-                scale += len(wanted) if self.kind == "logits" else float(wanted.double().square().sum())
-        with torch.no_grad():
-            for name, value in originals.items():
-                self.parameters[name].copy_(value)
-        return total / max(scale, 1e-300)
+class _Judge(OutputJudge):
+    """Finds the steps at which layers are compared."""
 
     def quantized(self, calibration: Calibration) -> dict[str, Any]:
         """Return the integers of all layers at steps that make about the divergence at which layers are compared."""
@@ -277,7 +240,7 @@ class _Judge:
             levels = quantize_model(self.module, calibration, qp=qp, qp_density=_QP_DENSITY)
             reached = self.divergence({name: levels[name].values(_QP_DENSITY) for name in calibration.layers})
             tried.add(qp)
-            distance = round(_QP_DENSITY * math.log2(_TARGET_DIVERGENCE[self.kind] / max(reached, 1e-9)))
+            distance = round(_QP_DENSITY * math.log2(_TARGET_DIVERGENCE[self.task.outputs] / max(reached, 1e-9)))
             following = min(qp + min(max(distance, -12), 12), coarsest)
             if abs(distance) <= _QP_DENSITY or following in tried or len(tried) == _MOST_TRIES:
                 return levels
@@ -285,14 +248,7 @@ class _Judge:
 
     def _coarsest(self, calibration: Calibration) -> int:
         """Return the qp at which the step is the root mean square of the weights, in the mean of their logarithms."""
-        weights = [self.parameters[name].detach().double() for name in calibration.layers]
+        weights = [self.tensors[name].double() for name in calibration.layers]
         logs = [0.5 * math.log(float(weight.square().mean()) + 1e-300) for weight in weights]
         sizes = [weight.numel() for weight in weights]
         return math.floor(qp_for_step(math.exp(float(np.average(logs, weights=sizes))), _QP_DENSITY))
-
-
-def _divergence(wanted: Any, output: Any, kind: str) -> float:
-    """Kullback-Leibler divergences summed over samples, means over positions; or the squared error."""
-    if kind == "values":
-        return float((output.double() - wanted.double()).square().sum())
-    return float(kl_divergence(wanted.double(), output.double()).reshape(len(wanted), -1).mean(1).sum())

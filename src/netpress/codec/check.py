@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from netpress.bitstream.reader import NetpressWarning
-from netpress.compare import OutputChange, inference, network_with, output_change
+from netpress.compare import OutputChange, OutputJudge, inference, network_with, output_change
 from netpress.config import EncodeConfig
 from netpress.errors import InvalidConfig
 from netpress.files import atomic_writer
@@ -221,11 +221,9 @@ class _Judge:
         names = [n for n in names if state[n].ndim > 1][:_MOST_WEIGHTS]
         rest = [n for n in state if n in qps and n not in names]
         groups = {name: [name] for name in names} | ({rest[0]: rest} if rest else {})
-        floats = {name: value.detach().cpu().numpy() for name, value in self.module.state_dict().items()}
-        errors = {}
-        for key, members in groups.items():
-            replaced = {**floats, **{name: state[name] for name in members}}
-            errors[key] = self.change(replaced).relative_error ** 2
+        values = dataclasses.replace(self.task, outputs="values")
+        judge = OutputJudge(self.module, values, values.batches("calibration"))
+        errors = {key: judge.divergence({name: state[name] for name in members}) for key, members in groups.items()}
         sizes = {key: sum(state[name].size for name in members) for key, members in groups.items()}
         level = _water_level(errors, sizes, aim**2)
         result = {}
