@@ -65,6 +65,8 @@ Array = npt.NDArray[Any]
 _FINER_OCTAVES = 3.5
 # A tensor whose largest value is at least this has the steps that it needs with any base_qp of 0 or less.
 _LARGE_ENOUGH = 2.0**-8
+# So has one without a negative value whose smallest is at least this, whatever its largest.
+_SMALL_RATIO = 2.0**-16
 # No step is finer than 2 to the power of minus this: it is to be a normal number of binary32.
 _FINEST_OCTAVE = 126
 # Of variances where a qp is given.
@@ -339,18 +341,24 @@ def suitable_base_qp(
     fixed = {name: tensor.qp for name, tensor in (given or {}).items()} | dict(config.qp_per_tensor or {})
     largest = 0.0
     bases = (-octaves, octaves - (_FINEST_OCTAVE << density))
-    lower = [
-        assign_steps(parameters, EncodeConfig(qp_density=density, use_dq=config.use_dq, base_qp=base)) for base in bases
-    ]
+    lower: list[dict[str, StepRule]] = []
     lows = [qp_range(density, base)[0] for base in bases]
     for p in parameters:
         new = None if p.is_integer else p.new
-        value = p.value if new is None else new
+        value: Array = p.value if new is None else new
         if p.is_integer or p.name in fixed or not is_quantised(value):
             continue
-        top = float(np.max(np.abs(value)))
-        largest = max(largest, top)
-        if top < _LARGE_ENOUGH or float(value.min()) >= 0:
+        smallest, top = float(value.min()), float(value.max())
+        largest = max(largest, top, -smallest)
+        has_small = smallest >= 0 and float(np.min(value, where=value > 0, initial=np.inf)) < _SMALL_RATIO
+        if has_small or max(top, -smallest) < _LARGE_ENOUGH:
+            lower = lower or [
+                assign_steps(
+                    parameters,
+                    EncodeConfig(qp_density=density, use_dq=config.use_dq, base_qp=base, quality=config.quality),
+                )
+                for base in bases
+            ]
             finest = min(finest, _wanted_qp([rules[p.name] for rules in lower], lows, value, p.name))
     if finest == usual:
         return 0
